@@ -1,0 +1,2 @@
+//! A Kvorum node: routing, shard runtimes, and what joins nodes together.
+#![forbid(unsafe_code)]

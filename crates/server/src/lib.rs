@@ -1,0 +1,2 @@
+//! Kvorum's doors: the Redis protocol, HTTP, metrics.
+#![forbid(unsafe_code)]

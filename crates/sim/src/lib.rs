@@ -1,0 +1,2 @@
+//! Development only: seeded simulation of replica groups and clusters, and checkers of their histories.
+#![forbid(unsafe_code)]
