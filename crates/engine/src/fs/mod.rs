@@ -1,8 +1,12 @@
 //! The file system as the engine sees it: a small trait, so that the real engine runs over a simulated disk that loses power.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
+mod std;
+
+pub use self::std::StdFs;
+
+use ::std::io;
+use ::std::path::Path;
+use ::std::sync::Arc;
 
 /// A file system. Paths are absolute or relative as the caller gave the store's folder; implementations must be usable from many threads.
 ///
@@ -33,6 +37,8 @@ pub trait Fs: Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
     /// Bytes that may still be written on the device that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// A number that can't be foreseen (a simulation draws it from its seed): it salts the log's checksums.
+    fn random(&self) -> u64;
 }
 
 /// An open file. All offsets are absolute; there is no cursor.
