@@ -1,0 +1,4 @@
+//! The commands, by group.
+
+pub(crate) mod generic;
+pub(crate) mod string;
