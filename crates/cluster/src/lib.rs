@@ -1,2 +1,26 @@
 //! A Kvorum node: routing, shard runtimes, and what joins nodes together.
+//!
+//! A [`Node`] alone is a cluster of one. It executes the commands of `kvorum_model` ([`Node::execute`], [`Node::transaction`]) on strong
+//! namespaces and speaks for the available one ([`Node::entity`]). Nothing here waits for a disk on the caller's thread, except where it says so:
+//! what needs one comes back as a [`Prefetch`], and replies that rest on undurable writes come with a [`Commit`].
 #![forbid(unsafe_code)]
+
+mod commit;
+mod entity;
+mod error;
+mod namespace;
+mod node;
+mod prefetch;
+mod session;
+mod settings;
+mod stats;
+
+pub use commit::Commit;
+pub use entity::{Entity, Entry, Quorum, Range};
+pub use error::{Error, Result};
+pub use namespace::{Mode, NamespaceId, STRONG_NAMESPACES};
+pub use node::Node;
+pub use prefetch::{Fetched, Prefetch};
+pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
+pub use settings::{Durability, NodeSettings};
+pub use stats::{NamespaceStats, NodeStats};

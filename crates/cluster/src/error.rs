@@ -1,0 +1,86 @@
+//! What a node answers when it can't do what was asked: few kinds, so that a caller knows whether the request may have been carried out.
+
+use std::time::Duration;
+
+/// The cluster's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a node.
+///
+/// All kinds but [`Error::Unknown`] mean that the request was *surely not* carried out (or asked for nothing to be carried out).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The write buffers are full: nothing was written. Try again after the given time.
+    #[error("the write buffers are full, try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// When a retry is likely to be taken.
+        retry_after: Duration,
+    },
+    /// The disk is full: nothing was written. Passes by itself once there is space.
+    #[error("{0}")]
+    DiskFull(String),
+    /// An earlier write or sync of the store failed; it takes no writes until the node is restarted. Reads go on.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// The outcome of a write is not known: it may have been carried out, and may or may not survive.
+    #[error("the outcome of the write is unknown: {0}")]
+    Unknown(String),
+    /// The request is over a limit; the message names the limit's setting.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The request does not make sense as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    /// An available namespace can't do this.
+    #[error("needs a strong namespace")]
+    NeedsStrong,
+    /// The store could not be read or opened: the message names file, offset, what was expected and what was found.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl Error {
+    /// The error as a RESP client sees it: an upper-case code, then the message, without the leading `-`. Codes are those that Redis' clients
+    /// know where there is one; `UNKNOWN` is Kvorum's own, because clients repeat the others by themselves.
+    pub fn resp(&self) -> String {
+        match self {
+            Error::Busy { .. } => format!("BUSY {self}"),
+            Error::DiskFull(_) => format!("ERR {self}"),
+            Error::ReadOnly(_) => format!("MISCONF {self}"),
+            Error::Unknown(_) => format!("UNKNOWN {self}"),
+            Error::TooLarge(_) | Error::Invalid(_) | Error::NeedsStrong => format!("ERR {self}"),
+            Error::Storage(_) => format!("ERR storage: {self}"),
+        }
+    }
+}
+
+impl From<kvorum_engine::Error> for Error {
+    /// An error of a read, of opening, or of a write that the engine refused to take.
+    fn from(error: kvorum_engine::Error) -> Self {
+        use kvorum_engine::Error as Engine;
+        match error {
+            Engine::Busy { retry_after } => Error::Busy { retry_after },
+            Engine::DiskFull { .. } => Error::DiskFull(error.to_string()),
+            Engine::Poisoned { .. } | Engine::Closed => Error::ReadOnly(error.to_string()),
+            Engine::TooLarge { .. } => Error::TooLarge(error.to_string()),
+            Engine::Invalid(message) => Error::Invalid(message),
+            _ => Error::Storage(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_commit_is_unknown() {
+        let busy: Error = kvorum_engine::Error::Busy { retry_after: Duration::from_millis(7) }.into();
+        assert_eq!(busy.resp(), "BUSY the write buffers are full, try again in 7 ms");
+        let poisoned: Error = kvorum_engine::Error::Poisoned { reason: "a sync failed".into() }.into();
+        assert!(poisoned.resp().starts_with("MISCONF the store takes no writes"), "{}", poisoned.resp());
+        assert_eq!(Error::NeedsStrong.resp(), "ERR needs a strong namespace");
+        assert!(Error::Unknown("a sync failed".into()).resp().starts_with("UNKNOWN "));
+    }
+}

@@ -1,0 +1,95 @@
+//! What passes between a connection and the node.
+
+use crate::commit::Commit;
+use crate::error::Error;
+use crate::namespace::NamespaceId;
+use crate::prefetch::{Fetched, Prefetch};
+use bytes::Bytes;
+use kvorum_model::{Args, CommandSpec, Reply};
+
+/// One command to be executed.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Where it is executed.
+    pub namespace: NamespaceId,
+    /// The command's entry in the table.
+    pub spec: &'static CommandSpec,
+    /// Its name and arguments.
+    pub args: Args<'a>,
+}
+
+/// What the node keeps for one connection between two calls.
+#[derive(Default)]
+pub struct Session {
+    pub(crate) fetched: Fetched,
+}
+
+impl Session {
+    /// A new connection's.
+    pub fn new() -> Session {
+        Session::default()
+    }
+
+    /// Takes what a [`Prefetch`] has read. The blocked request is then executed again: by [`Node::execute`](crate::Node::execute) with the
+    /// requests from `executed` on, by [`Node::transaction`](crate::Node::transaction) and [`Node::watch`](crate::Node::watch) with all of them.
+    pub fn resume(&mut self, fetched: Fetched) {
+        self.fetched = fetched;
+    }
+}
+
+/// How far [`Node::execute`](crate::Node::execute) came.
+#[must_use]
+pub struct Progress {
+    /// Requests that have been executed; as many replies were added.
+    pub executed: usize,
+    /// Set if the request after those needs the disk: [`Prefetch::run`] it on a thread that may block, give what it returns to
+    /// [`Session::resume`], then execute the rest. It may block again.
+    pub blocked: Option<Prefetch>,
+    /// Set if the replies rest on writes that are not durable yet: they may be sent when it resolves; if it fails, its error is the reply to
+    /// every one of them.
+    pub commit: Option<Commit>,
+}
+
+/// What [`Node::transaction`](crate::Node::transaction) came to.
+#[must_use]
+pub struct Transaction {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// As [`Progress::commit`].
+    pub commit: Option<Commit>,
+}
+
+/// The outcome of a transaction.
+pub enum Outcome {
+    /// Executed: a reply for each request.
+    Done(Vec<Reply>),
+    /// Not executed: a watched key has changed.
+    Changed,
+    /// Not executed yet, because it needs the disk: as [`Progress::blocked`]; then all of it is executed again.
+    Blocked(Prefetch),
+    /// Surely not executed.
+    Refused(Error),
+}
+
+/// The keys that a connection watches, with the versions that they had.
+#[derive(Default)]
+pub struct Watched {
+    pub(crate) keys: Vec<(NamespaceId, Bytes, u64)>,
+}
+
+impl Watched {
+    /// Nothing watched.
+    pub fn new() -> Watched {
+        Watched::default()
+    }
+
+    /// Forgets all (`UNWATCH`, and after `EXEC` and `DISCARD`).
+    pub fn clear(&mut self) {
+        self.keys.clear();
+    }
+
+    /// Whether no key is watched.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
