@@ -1,8 +1,26 @@
 //! Kvorum's storage engine: an embedded, multi-version LSM store.
 
+mod batch;
+mod commit;
 mod error;
 pub mod fs;
+mod iter;
+mod memtable;
+mod options;
+mod record;
+mod snapshot;
+mod store;
+mod tree;
 mod types;
+mod view;
 
+pub use batch::{Attributes, Batch};
+pub use commit::Commit;
 pub use error::{Error, Result};
+pub use iter::Range;
+pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetention};
+pub use snapshot::Snapshot;
+pub use store::Store;
+pub use tree::{Tree, TreeId, TreeStats};
 pub use types::{Durability, InternalEntry, KEY_BYTES_MAX, Kind, Sequence, Version};
+pub use view::{Cached, Direction, Found, FoundKind, FoundVersion, View};

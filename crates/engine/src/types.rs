@@ -46,6 +46,18 @@ impl Kind {
     }
 }
 
+/// Entries of a tree live in three spaces, apart from each other in memtables and tables alike. The numbers are part of the file formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Space {
+    /// Keys and what stands under them: values, blob pointers, tombstones, retract markers.
+    Data = 0,
+    /// Notes by version, and retract markers of notes.
+    Notes = 1,
+    /// Clears by version, and retract markers of clears.
+    Clears = 2,
+}
+
 /// One entry as memtables, tables and iterators pass it on. Order: `(key ↑, version ↓, sequence ↓)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InternalEntry {

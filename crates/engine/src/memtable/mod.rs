@@ -1,0 +1,68 @@
+//! The newest entries of a tree, in memory. One writer at a time (who holds the store's write lock), any number of readers.
+
+mod list;
+
+pub(crate) use list::List;
+
+use crate::types::{InternalEntry, Sequence, Space, Version};
+use std::ops::{Bound, ControlFlow};
+
+/// A place in internal order `(key ↑, version ↓, sequence ↓)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) key: bytes::Bytes,
+    pub(crate) version: Version,
+    pub(crate) sequence: Sequence,
+}
+
+impl Position {
+    pub(crate) fn of(entry: &InternalEntry) -> Position {
+        Position { key: entry.key.clone(), version: entry.version, sequence: entry.sequence }
+    }
+
+    /// Before every entry of the key.
+    pub(crate) fn first_of(key: bytes::Bytes) -> Position {
+        Position { key, version: Version::MAX, sequence: Sequence::MAX }
+    }
+
+    /// Behind every entry of the key.
+    pub(crate) fn last_of(key: bytes::Bytes) -> Position {
+        Position { key, version: 0, sequence: 0 }
+    }
+}
+
+/// What every memtable does. Entries are never changed or removed; no `(key, version, sequence)` comes twice.
+pub(crate) trait Memtable: Send + Sync {
+    /// Adds an entry. Called by one thread at a time.
+    fn insert(&self, space: Space, entry: InternalEntry);
+
+    /// Shows the entries of `key` with a version at or below `at`, in internal order, until told to stop.
+    fn lookup(&self, key: &[u8], at: Version, visit: &mut dyn FnMut(&InternalEntry) -> ControlFlow<()>);
+
+    /// Appends up to `limit` entries of a space between two places to `out`, in order, or from the end backwards.
+    fn scan(
+        &self,
+        space: Space,
+        range: (Bound<&Position>, Bound<&Position>),
+        backward: bool,
+        limit: usize,
+        out: &mut Vec<InternalEntry>,
+    );
+
+    /// What it is worth.
+    fn summary(&self) -> Summary;
+}
+
+/// A memtable's size and extremes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Summary {
+    /// Memory taken, about.
+    pub(crate) bytes: u64,
+    /// Entries in all spaces.
+    pub(crate) entries: u64,
+    /// The first and the last sequence inside; 0 when empty.
+    pub(crate) first_sequence: Sequence,
+    pub(crate) last_sequence: Sequence,
+    /// The highest version of a value or tombstone of the data space.
+    pub(crate) largest_version: Version,
+}

@@ -1,0 +1,3 @@
+//! The engine from outside, one module for each scenario.
+
+mod basics;
