@@ -36,29 +36,29 @@ pub fn evaluate<'r>(
 
 impl<'r> Context<'_, 'r> {
     /// The shard's time, Unix milliseconds.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     /// Whether something with this expiry has ceased to exist.
-    pub fn is_past(&self, expires_at: Option<u64>) -> bool {
+    pub(crate) fn is_past(&self, expires_at: Option<u64>) -> bool {
         expires_at.is_some_and(|at| at <= self.now_ms)
     }
 
     /// The key's record of whatever type; expired ones are absent.
-    pub fn record(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
+    pub(crate) fn record(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
         let found = self.view.get(key)?;
         Ok(found.filter(|record| !self.is_past(record.expires_at)))
     }
 
     /// As [`record`](Context::record), without the value.
-    pub fn meta(&self, key: &[u8]) -> Result<Option<Meta>, Stop> {
+    pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Meta>, Stop> {
         let found = self.view.meta(key)?;
         Ok(found.filter(|meta| !self.is_past(meta.expires_at)))
     }
 
     /// The key's record, which must be a string.
-    pub fn string(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
+    pub(crate) fn string(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
         match self.record(key)? {
             Some(record) if record.tag != TAG_STRING => Err(ErrorReply::wrong_type().into()),
             found => Ok(found),
@@ -66,40 +66,48 @@ impl<'r> Context<'_, 'r> {
     }
 
     /// The version this command's write of `key` gets.
-    pub fn next_version(&self, key: &[u8]) -> u64 {
+    pub(crate) fn next_version(&self, key: &[u8]) -> u64 {
         self.view.next_version(key)
     }
 
     /// Whether a write of the key is in flight.
-    pub fn label(&self, key: &[u8]) -> Label {
+    pub(crate) fn label(&self, key: &[u8]) -> Label {
         self.view.label(key)
     }
 
     /// Whether this command has changed `key` already.
-    pub fn has_changed(&self, key: &[u8]) -> bool {
+    pub(crate) fn has_changed(&self, key: &[u8]) -> bool {
         self.effects.contains(key)
     }
 
     /// Gives `key` a string as the client sent it. An expiry that has passed deletes, as in Redis.
-    pub fn put(&mut self, key: &'r [u8], value: &'r [u8], expires_at: Option<u64>) {
+    pub(crate) fn put(&mut self, key: &'r [u8], value: &'r [u8], expires_at: Option<u64>) {
         self.put_value(key, Value::Borrowed(value), expires_at, TAG_STRING);
     }
 
     /// Gives `key` a string that the command made.
-    pub fn put_owned(&mut self, key: &'r [u8], value: Bytes, expires_at: Option<u64>) {
+    pub(crate) fn put_owned(&mut self, key: &'r [u8], value: Bytes, expires_at: Option<u64>) {
         self.put_value(key, Value::Owned(value), expires_at, TAG_STRING);
     }
 
     /// Gives `key` a value of any type.
-    pub fn put_value(&mut self, key: &'r [u8], value: Value<'r>, expires_at: Option<u64>, tag: u8) {
+    pub(crate) fn put_value(&mut self, key: &'r [u8], value: Value<'r>, expires_at: Option<u64>, tag: u8) {
         if self.is_past(expires_at) {
             return self.delete(key);
         }
         self.effects.push(Effect::Put { key, value, expires_at, tag });
     }
 
+    /// Gives an existing `key` another expiry; its value is written again, at the new version.
+    pub(crate) fn keep_value(&mut self, key: &'r [u8], expires_at: Option<u64>) -> Result<(), Stop> {
+        if let Some(record) = self.record(key)? {
+            self.put_value(key, Value::Owned(record.value), expires_at, record.tag);
+        }
+        Ok(())
+    }
+
     /// Ends the key's existence.
-    pub fn delete(&mut self, key: &'r [u8]) {
+    pub(crate) fn delete(&mut self, key: &'r [u8]) {
         self.effects.push(Effect::Delete { key });
     }
 }

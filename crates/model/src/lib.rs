@@ -7,27 +7,36 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod catalogue;
 mod command;
 mod context;
 mod effects;
 mod error;
+mod glob;
+mod number;
 mod overlay;
 mod reply;
+mod slot;
 mod spec;
 mod table;
 mod view;
 
 pub use args::Args;
+pub use command::keyspace::{SCAN_COUNT_DEFAULT, ScanOptions, check_flush, pattern_matches};
+pub use command::part::STRING_BYTES_MAX;
 pub use context::{Context, evaluate};
 pub use effects::{Effect, Effects, Value};
 pub use error::{ErrorReply, Stop};
+pub use glob::{Case, glob_match};
+pub use number::{parse_i64, parse_u64};
 pub use overlay::Overlay;
 pub use reply::Reply;
-pub use spec::{
-    AnswerFn, Available, Categories, CommandSpec, DataFn, Flags, Group, Keyspace, Run, SessionCommand,
-};
+pub use slot::{SLOTS, hashed_part, slot};
+pub use spec::argument::{Argument, ArgumentKind};
+pub use spec::flags::{Categories, Flags, Group};
+pub use spec::{AnswerFn, Available, CommandSpec, DataFn, Keyspace, Run, SessionCommand};
 pub use table::{lookup, resolve, table};
-pub use view::{Label, Meta, Record, TAG_STRING, View};
+pub use view::{Label, Meta, Record, TAG_STRING, View, type_name};
 
 #[cfg(test)]
 mod tests;

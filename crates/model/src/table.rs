@@ -5,7 +5,18 @@ use crate::command;
 use crate::error::ErrorReply;
 use crate::spec::{CommandSpec, Run};
 
-const GROUPS: [&[CommandSpec]; 2] = [command::string::SPECS, command::generic::SPECS];
+const GROUPS: [&[CommandSpec]; 10] = [
+    command::string::SPECS,
+    command::counter::SPECS,
+    command::part::SPECS,
+    command::many::SPECS,
+    command::expiry::SPECS,
+    command::generic::SPECS,
+    command::keyspace::SPECS,
+    command::connection::SPECS,
+    command::server::SPECS,
+    command::transaction::SPECS,
+];
 
 const fn count() -> usize {
     let mut sum = 0;
@@ -104,6 +115,14 @@ pub fn resolve(args: Args<'_>) -> Result<&'static CommandSpec, ErrorReply> {
     };
     let sub = subcommand(spec, word).ok_or_else(|| unknown_subcommand(spec, word))?;
     if sub.takes(args.len()) { Ok(sub) } else { Err(ErrorReply::wrong_arity(sub.name)) }
+}
+
+/// The command or subcommand (`config|get`) of this full name, in whatever case.
+pub(crate) fn find(name: &[u8]) -> Option<&'static CommandSpec> {
+    match name.iter().position(|byte| *byte == b'|') {
+        None => lookup(name),
+        Some(bar) => subcommand(lookup(name.get(..bar)?)?, name.get(bar + 1..)?),
+    }
 }
 
 /// The subcommand `word` of a container, in whatever case.

@@ -73,3 +73,11 @@ pub trait View {
         Label::Stable
     }
 }
+
+/// The name of the data type with this tag, as `TYPE` and `SCAN … TYPE` know it.
+pub fn type_name(tag: u8) -> &'static str {
+    match tag {
+        TAG_STRING => "string",
+        _ => "unknown",
+    }
+}

@@ -4,7 +4,12 @@ use crate::args::Args;
 use crate::context::Context;
 use crate::error::{ErrorReply, Stop};
 use crate::reply::Reply;
-use std::ops::BitOr;
+
+pub(crate) mod argument;
+pub(crate) mod flags;
+
+use argument::Argument;
+use flags::{Categories, Flags, Group};
 
 /// A command that reads and writes keys. The arity has been checked. Run it by [`evaluate`](crate::evaluate).
 pub type DataFn = for<'r> fn(&mut Context<'_, 'r>, Args<'r>) -> Result<Reply, Stop>;
@@ -65,85 +70,6 @@ pub enum SessionCommand {
     Unwatch,
 }
 
-/// A set of command flags, as `COMMAND` tells them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flags(u32);
-
-#[expect(missing_docs, reason = "each is the Redis flag of this name")]
-impl Flags {
-    pub const NONE: Flags = Flags(0);
-    pub const WRITE: Flags = Flags(1);
-    pub const READONLY: Flags = Flags(1 << 1);
-    pub const DENYOOM: Flags = Flags(1 << 2);
-    pub const ADMIN: Flags = Flags(1 << 3);
-    pub const NOSCRIPT: Flags = Flags(1 << 4);
-    pub const LOADING: Flags = Flags(1 << 5);
-    pub const STALE: Flags = Flags(1 << 6);
-    pub const SKIP_MONITOR: Flags = Flags(1 << 7);
-    pub const SKIP_SLOWLOG: Flags = Flags(1 << 8);
-    pub const FAST: Flags = Flags(1 << 9);
-    pub const NO_AUTH: Flags = Flags(1 << 10);
-    pub const ALLOW_BUSY: Flags = Flags(1 << 11);
-    pub const NO_MULTI: Flags = Flags(1 << 12);
-
-    /// Both sets together.
-    pub const fn with(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
-
-    /// Whether all of `other` are set.
-    pub const fn has(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl BitOr for Flags {
-    type Output = Flags;
-    fn bitor(self, other: Flags) -> Flags {
-        self.with(other)
-    }
-}
-
-/// A set of access categories (`@read`, `@string`, …), for rights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Categories(u32);
-
-#[expect(missing_docs, reason = "each is the Redis category of this name")]
-impl Categories {
-    pub const NONE: Categories = Categories(0);
-    pub const KEYSPACE: Categories = Categories(1);
-    pub const READ: Categories = Categories(1 << 1);
-    pub const WRITE: Categories = Categories(1 << 2);
-    pub const STRING: Categories = Categories(1 << 3);
-    pub const ADMIN: Categories = Categories(1 << 4);
-    pub const FAST: Categories = Categories(1 << 5);
-    pub const SLOW: Categories = Categories(1 << 6);
-    pub const DANGEROUS: Categories = Categories(1 << 7);
-    pub const CONNECTION: Categories = Categories(1 << 8);
-    pub const TRANSACTION: Categories = Categories(1 << 9);
-
-    /// Both sets together.
-    pub const fn with(self, other: Categories) -> Categories {
-        Categories(self.0 | other.0)
-    }
-
-    /// Whether all of `other` are set.
-    pub const fn has(self, other: Categories) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-/// What a command belongs to, as `COMMAND DOCS` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is the Redis group of this name")]
-pub enum Group {
-    String,
-    Generic,
-    Connection,
-    Server,
-    Transactions,
-}
-
 /// Whether an available namespace can take the command.
 #[derive(Debug, Clone, Copy)]
 pub enum Available {
@@ -172,6 +98,10 @@ pub struct CommandSpec {
     pub last_key: i32,
     /// Words from one key to the next.
     pub key_step: i32,
+    /// What it does with its keys, in the words of `COMMAND`'s key specifications: `RO access`, `RW update`, …
+    pub key_flags: &'static [&'static str],
+    /// Hints for clients that spread commands over nodes.
+    pub tips: &'static [&'static str],
     /// Group.
     pub group: Group,
     /// The Redis version that brought it; Kvorum's for what Redis has not.
@@ -180,6 +110,12 @@ pub struct CommandSpec {
     pub summary: &'static str,
     /// Cost.
     pub complexity: &'static str,
+    /// The grammar of its arguments.
+    pub arguments: &'static [Argument],
+    /// What replaces it, and since which Redis version, if Redis calls it deprecated.
+    pub deprecated: Option<(&'static str, &'static str)>,
+    /// How it differs from Redis' command of this name; empty if it doesn't.
+    pub differs: &'static str,
     /// Whether an available namespace can take it.
     pub available: Available,
     /// Subcommands of a container.
@@ -199,30 +135,42 @@ impl CommandSpec {
             first_key: 0,
             last_key: 0,
             key_step: 0,
+            key_flags: &[],
+            tips: &[],
             group,
             since: "1.0.0",
             summary: "",
             complexity: "O(1)",
+            arguments: &[],
+            deprecated: None,
+            differs: "",
             available: Available::Yes,
             subcommands: &[],
             run,
         }
     }
 
-    pub(crate) const fn keys(mut self, first: i32, last: i32, step: i32) -> CommandSpec {
-        self.first_key = first;
+    /// A single key right after the name.
+    pub(crate) const fn key(self, access: &'static [&'static str]) -> CommandSpec {
+        self.keys(1, 1, access)
+    }
+
+    /// Keys from word 1 to word `last`, `step` words apart.
+    pub(crate) const fn keys(mut self, last: i32, step: i32, access: &'static [&'static str]) -> CommandSpec {
+        self.first_key = 1;
         self.last_key = last;
         self.key_step = step;
+        self.key_flags = access;
         self
     }
 
     pub(crate) const fn flags(mut self, flags: Flags) -> CommandSpec {
-        self.flags = self.flags.with(flags);
+        self.flags = flags;
         self
     }
 
     pub(crate) const fn category(mut self, categories: Categories) -> CommandSpec {
-        self.categories = self.categories.with(categories);
+        self.categories = categories;
         self
     }
 
@@ -231,15 +179,39 @@ impl CommandSpec {
         self
     }
 
-    pub(crate) const fn docs(
-        mut self,
-        since: &'static str,
-        complexity: &'static str,
-        summary: &'static str,
-    ) -> CommandSpec {
+    pub(crate) const fn docs(mut self, since: &'static str, summary: &'static str) -> CommandSpec {
         self.since = since;
-        self.complexity = complexity;
         self.summary = summary;
+        self
+    }
+
+    pub(crate) const fn costs(mut self, complexity: &'static str) -> CommandSpec {
+        self.complexity = complexity;
+        self
+    }
+
+    pub(crate) const fn arguments(mut self, arguments: &'static [Argument]) -> CommandSpec {
+        self.arguments = arguments;
+        self
+    }
+
+    pub(crate) const fn tips(mut self, tips: &'static [&'static str]) -> CommandSpec {
+        self.tips = tips;
+        self
+    }
+
+    pub(crate) const fn deprecated(mut self, since: &'static str, instead: &'static str) -> CommandSpec {
+        self.deprecated = Some((since, instead));
+        self
+    }
+
+    pub(crate) const fn differs(mut self, how: &'static str) -> CommandSpec {
+        self.differs = how;
+        self
+    }
+
+    pub(crate) const fn subcommands(mut self, subcommands: &'static [CommandSpec]) -> CommandSpec {
+        self.subcommands = subcommands;
         self
     }
 
