@@ -310,7 +310,7 @@ fn sequences_are_stored_only_where_asked_for() {
 fn values_larger_than_any_block_come_back() {
     let bench = Bench::new();
     let noise: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
-    let rows = [value("a", 1, noise.clone()), value("b", 2, vec![b'x'; 3_000_000]), value("c", 3, "small")];
+    let rows = [value("a", 1, noise), value("b", 2, vec![b'x'; 3_000_000]), value("c", 3, "small")];
     let meta = bench.write(5, &rows, TableOptions::default());
     assert_eq!(read_all(&bench, &meta, &rows).unwrap().len(), 3);
 }
