@@ -14,13 +14,13 @@ mod memtable;
 mod options;
 mod record;
 mod snapshot;
-#[allow(dead_code, unused_imports, reason = "flush and compaction are landing on top of it")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "flush and compaction are landing on top of it")]
 mod sst;
 mod store;
 mod tree;
 mod types;
 mod view;
-#[allow(dead_code, unused_imports, reason = "the store that uses the log lands next")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "the store that uses the log lands next")]
 mod wal;
 
 pub use batch::{Attributes, Batch};

@@ -36,6 +36,6 @@ mod tests;
 mod waiters;
 mod writer;
 
-pub(crate) use commit::Commit;
+pub use commit::Commit;
 pub(crate) use log::{Log, LogSettings, LogUsage};
 pub(crate) use recovery::Recovered;
