@@ -1,5 +1,6 @@
 //! The file system as the engine sees it: a small trait, so that the real engine runs over a simulated disk that loses power.
 
+pub mod sim;
 mod std;
 
 pub use self::std::StdFs;
