@@ -132,10 +132,10 @@ impl World {
                 self.write(Space::Data, Some(key), version, Kind::Value, expires_at);
             }
             Action::Delete { key, version } => {
-                self.write(Space::Data, Some(key), version, Kind::Tombstone, None)
+                self.write(Space::Data, Some(key), version, Kind::Tombstone, None);
             }
             Action::Retract { key, version } => {
-                self.write(Space::Data, Some(key), version, Kind::Retract, None)
+                self.write(Space::Data, Some(key), version, Kind::Retract, None);
             }
             Action::Clear { version, with } => {
                 self.write(Space::Clears, None, version, Kind::Clear, None);
