@@ -1,5 +1,6 @@
 //! What a node answers when it can't do what was asked: few kinds, so that a caller knows whether the request may have been carried out.
 
+use kvorum_model::{ErrorReply, Reply};
 use std::time::Duration;
 
 /// The cluster's result.
@@ -52,6 +53,11 @@ impl Error {
             Error::TooLarge(_) | Error::Invalid(_) | Error::NeedsStrong => format!("ERR {self}"),
             Error::Storage(_) => format!("ERR storage: {self}"),
         }
+    }
+
+    /// The error as a reply.
+    pub fn reply(&self) -> Reply {
+        Reply::Error(ErrorReply::new(self.resp()))
     }
 }
 

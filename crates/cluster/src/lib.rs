@@ -5,21 +5,34 @@
 //! what needs one comes back as a [`Prefetch`], and replies that rest on undurable writes come with a [`Commit`].
 #![forbid(unsafe_code)]
 
+mod clock;
 mod commit;
+mod cursor;
 mod entity;
 mod error;
+mod execute;
+mod fetching;
+mod keys;
+mod keyspace;
 mod namespace;
 mod node;
+mod op_id;
 mod prefetch;
 mod session;
 mod settings;
+mod shard;
 mod stats;
+mod system;
+#[cfg(test)]
+mod testing;
+mod transaction;
+mod upkeep;
 
 pub use commit::Commit;
 pub use entity::{Entity, Entry, Quorum, Range};
 pub use error::{Error, Result};
 pub use namespace::{Mode, NamespaceId, STRONG_NAMESPACES};
-pub use node::Node;
+pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
 pub use settings::{Durability, NodeSettings};

@@ -15,6 +15,9 @@ pub const STRONG_NAMESPACES: u16 = 16;
 /// The id of the available namespace that is there from the start.
 const ENTITY: u16 = STRONG_NAMESPACES;
 
+/// Number of namespaces of a node.
+pub(crate) const COUNT: usize = ENTITY as usize + 1;
+
 /// A namespace of this node; from [`Node::namespace`](crate::Node::namespace).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceId(pub(crate) u16);
@@ -40,6 +43,20 @@ impl NamespaceId {
     pub fn number(self) -> Option<u16> {
         (self.0 < STRONG_NAMESPACES).then_some(self.0)
     }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// All namespaces of a node, in order.
+pub(crate) fn all() -> impl Iterator<Item = NamespaceId> {
+    (0..=ENTITY).map(NamespaceId)
+}
+
+/// The name of a namespace.
+pub(crate) fn name(id: NamespaceId, entity: &str) -> String {
+    id.number().map_or_else(|| entity.to_owned(), |number| number.to_string())
 }
 
 /// The namespace that `name` stands for: a plain decimal number, or the name of the available namespace.
@@ -68,5 +85,6 @@ mod tests {
         for none in ["16", "00", "01", "", "-1", "+1", "1x", "100", "entities"] {
             assert_eq!(by_name(none.as_bytes(), "entity"), None, "{none:?}");
         }
+        assert_eq!(all().count(), 17);
     }
 }

@@ -1,58 +1,151 @@
-//! A node.
+//! A node: opening, closing, and what all of it shares.
 
+use crate::clock::{HybridClock, Time};
+use crate::cursor::Cursors;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
+use crate::keys::{SHARDS, tree_name};
 use crate::namespace::{self, NamespaceId};
 use crate::prefetch::Prefetch;
-use crate::session::{Outcome, Progress, Request, Session, Transaction, Watched};
+use crate::session::{Progress, Request, Session, Transaction, Watched};
 use crate::settings::{Durability, NodeSettings};
+use crate::shard::{Shard, ShardId};
 use crate::stats::NodeStats;
-use kvorum_model::{ErrorReply, Reply};
+use crate::system::System;
+use crate::{execute, stats, transaction, upkeep};
+use kvorum_engine::{Batch, Clock, Parts, Sequence, Settings, Store, Tree, WalRetention};
+use kvorum_model::Reply;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
 
-/// A node: a cluster of one. Cheap to clone; all clones are the same node.
+/// A node: a cluster of one. Cheap to clone; all clones are the same node. It ends by [`Node::shutdown`], or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Node {
-    settings: Arc<NodeSettings>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones of a node share.
+pub(crate) struct Inner {
+    pub(crate) settings: NodeSettings,
+    pub(crate) store: Store,
+    pub(crate) system: System,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) epoch: u64,
+    pub(crate) time: Time,
+    pub(crate) hybrid: HybridClock,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) opened_at: Duration,
+    /// All shards of all namespaces, by [`ShardId`].
+    pub(crate) shards: Box<[Shard]>,
+    /// Held while the trees of a namespace are made.
+    pub(crate) making_trees: Mutex<()>,
+    pub(crate) cursors: Mutex<Cursors>,
+    pub(crate) limits: Limits,
+    durability: AtomicU8,
+    pub(crate) upkeep: upkeep::Worker,
+}
+
+/// Sizes in bytes beyond which the store takes nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) value_bytes_max: u64,
+    /// Of one command or transaction, with what the store adds to each of its writes.
+    pub(crate) batch_bytes_max: u64,
+}
+
+/// What stands in place of machine and chance, for simulations and tests.
+pub struct NodeParts {
+    /// File system and clock of the store.
+    pub storage: Parts,
+    /// Where ids come from: different for every node that ever was.
+    pub seed: u128,
+    /// Whether the node does its upkeep on a thread of its own. Without one, [`Node::upkeep`] is to be called every second or so.
+    pub background_threads: bool,
+}
+
+impl NodeParts {
+    /// The machine's.
+    pub fn real() -> Result<NodeParts> {
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Error::Storage(format!("no random bytes from the system: {error}")))?;
+        Ok(NodeParts { storage: Parts::real(), seed: u128::from_le_bytes(seed), background_threads: true })
+    }
 }
 
 impl Node {
     /// Opens the store in `settings.data_dir`, made if missing, and begins a new epoch. Blocks.
     pub fn open(settings: NodeSettings) -> Result<Node> {
-        Ok(Node { settings: Arc::new(settings) })
+        Node::open_with(settings, NodeParts::real()?)
+    }
+
+    /// As [`Node::open`], with other parts than the machine's.
+    pub fn open_with(settings: NodeSettings, parts: NodeParts) -> Result<Node> {
+        let clock = Arc::clone(&parts.storage.clock);
+        let limits = Limits::of(&settings);
+        let store = Store::open(&settings.data_dir, store_settings(&settings, &parts), parts.storage)?;
+        let (system, found) = System::open(&store)?;
+        let store_id = found.store_id.unwrap_or(parts.seed.to_le_bytes());
+        let epoch = system.begin(&store, &found, store_id, &settings.entity_namespace)?;
+        let inner = Arc::new(Inner {
+            time: Time::new(Arc::clone(&clock), found.time_ms),
+            // Slot 0: a node alone. Slots are given out by the control plane.
+            hybrid: HybridClock::new(0, found.stamp_bound),
+            opened_at: clock.monotonic(),
+            clock,
+            shards: open_shards(&store, epoch),
+            making_trees: Mutex::new(()),
+            cursors: Mutex::new(Cursors::new(parts.seed as u64 ^ epoch)),
+            durability: AtomicU8::new(settings.durability as u8),
+            upkeep: upkeep::Worker::default(),
+            settings,
+            store,
+            system,
+            store_id,
+            epoch,
+            limits,
+        });
+        if parts.background_threads {
+            upkeep::start(&inner)?;
+        }
+        Ok(Node { inner })
     }
 
     /// The settings it was opened with.
     pub fn settings(&self) -> &NodeSettings {
-        &self.settings
+        &self.inner.settings
     }
 
     /// The namespace called `name`: `0` to `15`, or the name of the available namespace.
     pub fn namespace(&self, name: &[u8]) -> Option<NamespaceId> {
-        namespace::by_name(name, &self.settings.entity_namespace)
+        namespace::by_name(name, &self.inner.settings.entity_namespace)
     }
 
     /// What an acknowledged write survives, as it is set now.
     pub fn durability(&self) -> Durability {
-        self.settings.durability
+        match self.inner.durability.load(Relaxed) {
+            0 => Durability::Buffered,
+            1 => Durability::Written,
+            _ => Durability::Synced,
+        }
     }
 
     /// Changes what a write must survive before it is acknowledged, for writes from now on.
     pub fn set_durability(&self, durability: Durability) {
-        let _ = durability;
+        self.inner.durability.store(durability as u8, Relaxed);
     }
 
     /// Executes `requests` in order on this thread, without waiting for a disk, and adds their replies to `replies`. `MULTI`, `SELECT` and
-    /// their like are not for here: only requests whose table entry runs on data or on the keyspace.
+    /// their like are not for here: only requests whose table entry runs on data or on the keyspace, or answers by itself.
     pub fn execute(
         &self,
         session: &mut Session,
         requests: &[Request<'_>],
         replies: &mut Vec<Reply>,
     ) -> Progress {
-        session.fetched = crate::prefetch::Fetched::default();
-        replies.extend(requests.iter().map(|_| Reply::Error(ErrorReply::new(Error::NeedsStrong.resp()))));
-        Progress { executed: requests.len(), blocked: None, commit: None }
+        execute::execute(self, session, requests, replies)
     }
 
     /// Executes `requests` as one: all or nothing, one durable batch, nothing in between; unless a watched key has changed.
@@ -62,20 +155,19 @@ impl Node {
         requests: &[Request<'_>],
         watched: &Watched,
     ) -> Transaction {
-        let _ = (session, requests, watched);
-        Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None }
+        transaction::transaction(self, session, requests, watched)
     }
 
-    /// Adds `keys` to `watched` with the versions they have now. Set: as [`Progress::blocked`](crate::Progress::blocked), then again with all keys.
+    /// Adds `keys` to `watched` with the versions they have now. If it answers a [`Prefetch`], nothing was added: run it,
+    /// [`resume`](Session::resume), and call again. Fails if a key can't be read.
     pub fn watch(
         &self,
         session: &mut Session,
         namespace: NamespaceId,
         keys: &[&[u8]],
         watched: &mut Watched,
-    ) -> Option<Prefetch> {
-        let _ = (session, namespace, keys, watched);
-        None
+    ) -> Result<Option<Prefetch>> {
+        transaction::watch(self, session, namespace, keys, watched)
     }
 
     /// The available namespace.
@@ -83,13 +175,107 @@ impl Node {
         Entity { node: self.clone() }
     }
 
-    /// Figures for `INFO` and `/metrics`.
-    pub fn stats(&self) -> NodeStats {
-        NodeStats::default()
+    /// The node's time, Unix milliseconds: never falls, and expiry is judged by it.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.time.now()
     }
 
-    /// Ends cleanly: takes no more writes, makes durable what was written, closes the store. Blocks.
-    pub fn shutdown(&self) -> Result<()> {
-        Ok(())
+    /// Figures for `INFO` and `/metrics`.
+    pub fn stats(&self) -> NodeStats {
+        stats::collect(self)
     }
+
+    /// What a running node does every second: lets compaction know what nobody needs any more, and keeps the bound on hybrid timestamps ahead.
+    pub fn upkeep(&self) -> Result<()> {
+        self.inner.upkeep()
+    }
+
+    /// Ends cleanly: makes durable what was written, notes the time, closes the store; from then on writes refuse. Blocks.
+    pub fn shutdown(&self) -> Result<()> {
+        self.inner.upkeep.stop();
+        let inner = &*self.inner;
+        let mut batch = Batch::new();
+        inner.system.put_time(&mut batch, inner.time.now());
+        inner.system.put_stamp_bound(&mut batch, inner.hybrid.tight_bound());
+        inner.store.write(batch, Durability::Synced)?.wait()?;
+        Ok(inner.store.close()?)
+    }
+
+    pub(crate) fn raise_stamp_bound(&self) -> Result<()> {
+        self.inner.raise_stamp_bound()
+    }
+}
+
+impl Inner {
+    /// The shard's tree; `None` if its namespace was never written to.
+    pub(crate) fn tree(&self, shard: ShardId) -> Option<&Tree> {
+        self.shards.get(shard.index()).and_then(|shard| shard.tree.get())
+    }
+
+    /// Whether the trees of a namespace are there.
+    pub(crate) fn has_trees(&self, namespace: NamespaceId) -> bool {
+        self.tree(ShardId::of(namespace, SHARDS - 1)).is_some()
+    }
+
+    /// The trees of a namespace, in order.
+    pub(crate) fn trees(&self, namespace: NamespaceId) -> impl Iterator<Item = (ShardId, &Tree)> {
+        let ids = (0..SHARDS).map(move |place| ShardId::of(namespace, place));
+        ids.filter_map(|id| self.tree(id).map(|tree| (id, tree)))
+    }
+
+    /// Makes sure that the store will know after a restart that something has expired. Answers the sequence that must be durable before
+    /// anybody is told.
+    pub(crate) fn note_expiry(
+        &self,
+        expires_at: u64,
+        now_ms: u64,
+        durability: Durability,
+    ) -> Result<Sequence> {
+        if let Some(sequence) = self.time.noted_by(expires_at) {
+            return Ok(sequence);
+        }
+        let mut batch = Batch::new();
+        self.system.put_time(&mut batch, now_ms);
+        let sequence = self.store.write(batch, durability)?.sequence();
+        self.time.note(now_ms, sequence);
+        Ok(sequence)
+    }
+
+    pub(crate) fn raise_stamp_bound(&self) -> Result<()> {
+        self.hybrid.raise(self.time.now(), |bound| {
+            let mut batch = Batch::new();
+            self.system.put_stamp_bound(&mut batch, bound);
+            Ok(self.store.write(batch, Durability::Synced)?.wait()?)
+        })
+    }
+}
+
+impl Limits {
+    fn of(settings: &NodeSettings) -> Limits {
+        let value_bytes_max = settings.max_value_bytes.unwrap_or((settings.memory_bytes / 8).min(512 << 20));
+        Limits { value_bytes_max, batch_bytes_max: settings.memory_bytes / 8 }
+    }
+}
+
+fn store_settings(settings: &NodeSettings, parts: &NodeParts) -> Settings {
+    let mut store = Settings::default();
+    store.memory_bytes = settings.memory_bytes;
+    store.max_value_bytes = settings.max_value_bytes;
+    store.wal_dir = settings.wal_dir.clone();
+    store.wal_retention = if settings.keep_whole_wal { WalRetention::All } else { WalRetention::Freed };
+    store.background_threads = parts.background_threads;
+    store
+}
+
+/// All shards, with the trees that are there.
+fn open_shards(store: &Store, epoch: u64) -> Box<[Shard]> {
+    let places = namespace::all().flat_map(|namespace| (0..SHARDS).map(move |place| (namespace, place)));
+    let open = |(namespace, place)| {
+        let shard = Shard::new(epoch);
+        if let Some(tree) = store.find_tree(&tree_name(namespace, place)) {
+            let _ = shard.tree.set(tree);
+        }
+        shard
+    };
+    places.map(open).collect()
 }

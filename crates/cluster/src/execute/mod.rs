@@ -1,0 +1,125 @@
+//! Executing the commands of a connection's input buffer: in order, on the calling thread, without waiting for a disk.
+
+mod evaluation;
+mod overlay;
+mod plan;
+mod view;
+
+pub(crate) use evaluation::{Evaluation, FROM_ONE, Step};
+pub(crate) use plan::{Isolation, Plan};
+
+use crate::commit::Commit;
+use crate::node::Node;
+use crate::prefetch::{Fetched, Prefetch};
+use crate::session::{Progress, Request, Session};
+use kvorum_engine::Sequence;
+use kvorum_model::Reply;
+
+/// Requests that are evaluated under the same latches: more are executed in several rounds, so that others get their turn.
+const ROUND_REQUESTS_MAX: usize = 512;
+
+pub(crate) fn execute(
+    node: &Node,
+    session: &mut Session,
+    requests: &[Request<'_>],
+    replies: &mut Vec<Reply>,
+) -> Progress {
+    let mut progress = Progress { executed: 0, blocked: None, commit: None };
+    let mut rests_on = 0;
+    while progress.executed < requests.len() && progress.blocked.is_none() {
+        let rest = requests.get(progress.executed..).unwrap_or_default();
+        let round = rest.get(..ROUND_REQUESTS_MAX).unwrap_or(rest);
+        let (executed, sequence) = execute_round(node, session, round, replies, &mut progress.blocked);
+        progress.executed += executed;
+        rests_on = rests_on.max(sequence);
+    }
+    progress.commit = commit(node, rests_on);
+    progress
+}
+
+/// Answers how many requests were executed, and the sequence that their replies rest on.
+fn execute_round(
+    node: &Node,
+    session: &mut Session,
+    requests: &[Request<'_>],
+    replies: &mut Vec<Reply>,
+    blocked: &mut Option<Prefetch>,
+) -> (usize, Sequence) {
+    let mut fetched = std::mem::take(&mut session.fetched);
+    if let Some(error) = fetched.error.take() {
+        replies.push(error.reply());
+        return (1, 0);
+    }
+    let plan = Plan::of(&node.inner, requests, Isolation::Each);
+    let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
+    let ready = requests.get(..plan.ready).unwrap_or_default();
+    let mut executed = 0;
+    for (at, request) in ready.iter().enumerate() {
+        match evaluation.step(request, at, at + 1 == ready.len(), replies) {
+            Step::Done => executed += 1,
+            Step::Blocked(work) => {
+                let rest = requests.get(at..plan.ready).unwrap_or_default();
+                *blocked = Some(evaluation.prefetch(work, rest, at == 0));
+                break;
+            }
+        }
+    }
+    evaluation.write(replies);
+    if blocked.is_none()
+        && let Some(work) = plan.work
+    {
+        *blocked = Some(Prefetch::new(node, work, Fetched::default()));
+    }
+    (executed, evaluation.rests_on())
+}
+
+/// The wait for `sequence`; `None` if it is durable in the node's class already.
+pub(crate) fn commit(node: &Node, sequence: Sequence) -> Option<Commit> {
+    let durability = node.durability();
+    (sequence > node.inner.store.acknowledged(durability)).then(|| Commit {
+        node: node.clone(),
+        sequence,
+        durability,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::shard_of;
+    use crate::namespace::NamespaceId;
+    use crate::node::NodeParts;
+    use crate::op_id::{epoch_of, serial_of};
+    use crate::settings::NodeSettings;
+    use kvorum_model::{Args, resolve};
+
+    fn version_after_set(node: &Node, session: &mut Session) -> u64 {
+        let args = Args::new(&[b"SETV", b"key", b"value"]);
+        let request = Request { namespace: NamespaceId::ZERO, spec: resolve(args).unwrap(), args };
+        let mut replies = Vec::new();
+        while replies.is_empty() {
+            if let Some(prefetch) = node.execute(session, &[request], &mut replies).blocked {
+                session.resume(prefetch.run());
+            }
+        }
+        let [Reply::Bulk(version)] = &replies[..] else { panic!("{replies:?}") };
+        std::str::from_utf8(version).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_shard_out_of_serials_takes_the_next_epoch() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let open = || {
+            let parts = NodeParts { background_threads: false, ..NodeParts::real().unwrap() };
+            Node::open_with(NodeSettings::new(dir.path().join("data")), parts).unwrap()
+        };
+        let node = open();
+        let mut session = Session::new();
+        let first = version_after_set(&node, &mut session);
+        let shard = shard_of(NamespaceId::ZERO, b"key");
+        node.inner.shards[shard.index()].latch().wear_out();
+        let next = version_after_set(&node, &mut session);
+        assert_eq!((epoch_of(next), serial_of(next)), (epoch_of(first) + 1, 1));
+        assert_eq!(version_after_set(&node, &mut session), next + 1);
+    }
+}

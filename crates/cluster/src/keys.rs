@@ -1,0 +1,86 @@
+//! The keys of a shard's tree: a kind byte, then the raw key, so that ranges come in key order. And the names of the trees.
+
+use crate::namespace::NamespaceId;
+use crate::shard::ShardId;
+
+/// What a tree key stands for: its first byte. The numbers are part of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum KeyKind {
+    /// A key of a user.
+    User = 0x10,
+}
+
+// Taken for later kinds, so that all user keys stand together and no byte is used twice: 0x20 parts of a collection, 0x30 request ids,
+// 0x40 losers of a conflict.
+
+/// Keys up to this length are built on the stack.
+const STACK_KEY_BYTES: usize = 63;
+
+/// Longest user key: the engine's limit less the kind byte.
+pub(crate) const USER_KEY_BYTES_MAX: usize = kvorum_engine::KEY_BYTES_MAX - 1;
+
+/// Calls `then` with the tree key of a user's key.
+pub(crate) fn with_user_key<R>(key: &[u8], then: impl FnOnce(&[u8]) -> R) -> R {
+    let mut stack = [0; STACK_KEY_BYTES + 1];
+    if let Some(space) = stack.get_mut(..=key.len())
+        && let Some((kind, rest)) = space.split_first_mut()
+    {
+        *kind = KeyKind::User as u8;
+        rest.copy_from_slice(key);
+        return then(space);
+    }
+    then(&user_key(key))
+}
+
+/// The tree key of a user's key.
+pub(crate) fn user_key(key: &[u8]) -> Vec<u8> {
+    let mut tree_key = Vec::with_capacity(key.len() + 1);
+    tree_key.push(KeyKind::User as u8);
+    tree_key.extend_from_slice(key);
+    tree_key
+}
+
+/// The first tree key behind all keys of users.
+pub(crate) const USER_KEYS_END: &[u8] = &[KeyKind::User as u8 + 1];
+
+/// The tree of a shard.
+pub(crate) fn tree_name(namespace: NamespaceId, shard: usize) -> String {
+    format!("n{}/s{shard}", namespace.index())
+}
+
+/// The tree of the state of the store itself.
+pub(crate) const SYSTEM_TREE: &str = "sys";
+
+/// The shard of a user's key: the 16384 hash slots are cut evenly.
+pub(crate) fn shard_of(namespace: NamespaceId, key: &[u8]) -> ShardId {
+    ShardId::of(namespace, usize::from(kvorum_model::slot(key)) / SLOTS_PER_SHARD)
+}
+
+/// Shards of a namespace.
+pub(crate) const SHARDS: usize = 16;
+
+const SLOTS_PER_SHARD: usize = 16_384 / SHARDS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_short_keys_are_built_alike() {
+        for length in [0, 1, STACK_KEY_BYTES - 1, STACK_KEY_BYTES, STACK_KEY_BYTES + 1, 5000] {
+            let key = vec![b'x'; length];
+            with_user_key(&key, |built| assert_eq!(built, user_key(&key), "{length}"));
+            assert!(user_key(&key).as_slice() < USER_KEYS_END);
+        }
+    }
+
+    #[test]
+    fn keys_with_a_common_tag_share_a_shard() {
+        let of = |key: &str| shard_of(NamespaceId::ZERO, key.as_bytes());
+        assert_eq!(of("{user1}.a"), of("{user1}.b"));
+        assert_eq!(of("{user1}.a"), of("user1"));
+        let used: std::collections::HashSet<_> = (0..1000).map(|i| of(&format!("key:{i}"))).collect();
+        assert_eq!(used.len(), SHARDS);
+    }
+}

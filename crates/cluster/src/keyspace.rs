@@ -1,0 +1,249 @@
+//! Commands that look at all keys of a namespace: `SCAN`, `KEYS`, `DBSIZE`. They stream one snapshot, where waiting does no harm.
+
+use crate::cursor::Place;
+use crate::error::Result;
+use crate::keys::{SHARDS, USER_KEYS_END, user_key};
+use crate::namespace::{Mode, NamespaceId};
+use crate::node::{Inner, Node};
+use crate::session::Request;
+use crate::shard::ShardId;
+use bytes::Bytes;
+use kvorum_engine::{Direction, Found, Sequence, Snapshot, Tree, View};
+use kvorum_model::{ErrorReply, Keyspace, Reply, ScanOptions, TAG_STRING, pattern_matches};
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+/// Keys that one `SCAN` looks at, at most, whatever its `COUNT`.
+const SCAN_COUNT_MAX: u64 = 100_000;
+
+/// Bytes of keys in one reply of `SCAN` above which it ends, whatever its `COUNT`.
+const SCAN_BYTES_MAX: usize = 8 << 20;
+
+/// What is to be read.
+pub(crate) struct Reading {
+    pub(crate) namespace: NamespaceId,
+    kind: Kind,
+    /// Keys that are not to be counted or listed: what a transaction has changed so far.
+    pub(crate) hidden: BTreeSet<Vec<u8>>,
+    now_ms: u64,
+}
+
+enum Kind {
+    Scan { cursor: u64, place: Place, count: u64, pattern: Option<Vec<u8>>, type_name: Option<Vec<u8>> },
+    Keys { pattern: Vec<u8> },
+    DbSize,
+}
+
+/// What was read.
+#[derive(Clone)]
+pub(crate) struct Scanned {
+    pub(crate) answer: Answer,
+    /// The reply may be sent once this is durable.
+    pub(crate) rests_on: Sequence,
+    /// The snapshot's: nothing written later was seen.
+    pub(crate) as_of: Sequence,
+    /// As [`Reading::hidden`].
+    pub(crate) hidden: BTreeSet<Vec<u8>>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// The cursor of the next call, and keys.
+    Page(u64, Vec<Bytes>),
+    Keys(Vec<Bytes>),
+    Count(usize),
+}
+
+impl Answer {
+    pub(crate) fn into_reply(self) -> Reply {
+        let list = |keys: Vec<Bytes>| Reply::Array(keys.into_iter().map(Reply::Bulk).collect());
+        match self {
+            Answer::Page(cursor, keys) => Reply::Array(vec![Reply::bulk(cursor.to_string()), list(keys)]),
+            Answer::Keys(keys) => list(keys),
+            Answer::Count(count) => Reply::count(count),
+        }
+    }
+}
+
+impl Reading {
+    /// The reading that a request asks for.
+    pub(crate) fn parse(inner: &Inner, kind: Keyspace, request: &Request<'_>) -> Result<Reading, ErrorReply> {
+        let (namespace, args) = (request.namespace, request.args);
+        let kind = match kind {
+            Keyspace::Keys => Kind::Keys { pattern: args.at(1).to_vec() },
+            Keyspace::Scan => scan(inner, namespace, ScanOptions::parse(args)?)?,
+            _ => Kind::DbSize,
+        };
+        let wall = inner.time.now();
+        let now_ms = if namespace.mode() == Mode::Available { inner.hybrid.now_ms(wall) } else { wall };
+        Ok(Reading { namespace, kind, hidden: BTreeSet::new(), now_ms })
+    }
+
+    /// Adds a key that a transaction has put, if the answer is to have it. It is not among what the trees gave, but for pages: later ones may
+    /// bring it again.
+    pub(crate) fn add(&self, answer: &mut Answer, key: &[u8], tag: u8) {
+        match (answer, &self.kind) {
+            (Answer::Count(count), _) => *count += 1,
+            (Answer::Keys(keys), Kind::Keys { pattern }) if pattern_matches(pattern, key) => {
+                keys.push(Bytes::copy_from_slice(key));
+            }
+            (Answer::Page(_, keys), Kind::Scan { cursor: 0, .. })
+                if self.options().is_some_and(|options| options.wants(key, tag))
+                    && !keys.iter().any(|k| k == key) =>
+            {
+                keys.push(Bytes::copy_from_slice(key));
+            }
+            _ => {}
+        }
+    }
+
+    fn options(&self) -> Option<ScanOptions<'_>> {
+        let Kind::Scan { cursor, count, pattern, type_name, .. } = &self.kind else { return None };
+        let (pattern, type_name) = (pattern.as_deref(), type_name.as_deref());
+        Some(ScanOptions { cursor: *cursor, pattern, count: *count, type_name })
+    }
+
+    /// Whether it reads a page of a scan.
+    pub(crate) fn is_page(&self) -> bool {
+        matches!(self.kind, Kind::Scan { .. })
+    }
+
+    /// The answer for a namespace without keys.
+    pub(crate) fn empty(&self) -> Answer {
+        match self.kind {
+            Kind::Scan { .. } => Answer::Page(0, Vec::new()),
+            Kind::Keys { .. } => Answer::Keys(Vec::new()),
+            Kind::DbSize => Answer::Count(0),
+        }
+    }
+
+    /// Reads. Blocks.
+    pub(crate) fn run(self, node: &Node) -> Result<Scanned> {
+        let inner = &*node.inner;
+        let snapshot = inner.store.snapshot();
+        let mut walk = Walk { reading: &self, inner, snapshot: &snapshot, expired: None };
+        let answer = match &self.kind {
+            Kind::Scan { .. } => walk.page()?,
+            Kind::Keys { pattern } => Answer::Keys(walk.keys(pattern)?),
+            Kind::DbSize => Answer::Count(walk.count()?),
+        };
+        let rests_on = match walk.expired {
+            Some(expires_at) => inner.note_expiry(expires_at, self.now_ms, node.durability())?,
+            None => 0,
+        };
+        let as_of = snapshot.sequence();
+        Ok(Scanned { answer, rests_on: rests_on.max(as_of), as_of, hidden: self.hidden })
+    }
+}
+
+fn scan(inner: &Inner, namespace: NamespaceId, options: ScanOptions<'_>) -> Result<Kind, ErrorReply> {
+    let start = Place { namespace, shard: 0, after: None };
+    let place = if options.cursor == 0 {
+        Some(start)
+    } else {
+        inner.cursors.lock().get(options.cursor).filter(|place| place.namespace == namespace).cloned()
+    };
+    Ok(Kind::Scan {
+        cursor: options.cursor,
+        place: place.ok_or_else(|| ErrorReply::new("ERR invalid cursor"))?,
+        count: options.count.min(SCAN_COUNT_MAX),
+        pattern: options.pattern.map(<[u8]>::to_vec),
+        type_name: options.type_name.map(<[u8]>::to_vec),
+    })
+}
+
+/// A walk over the keys of a snapshot.
+struct Walk<'w> {
+    reading: &'w Reading,
+    inner: &'w Inner,
+    snapshot: &'w Snapshot,
+    /// The latest expiry that hid a key.
+    expired: Option<u64>,
+}
+
+impl Walk<'_> {
+    fn count(&mut self) -> Result<usize> {
+        let mut count = 0;
+        self.all(|_| count += 1)?;
+        Ok(count)
+    }
+
+    fn keys(&mut self, pattern: &[u8]) -> Result<Vec<Bytes>> {
+        let mut keys = Vec::new();
+        self.all(|key| {
+            if pattern_matches(pattern, &key) {
+                keys.push(key);
+            }
+        })?;
+        Ok(keys)
+    }
+
+    /// Calls `each` with every key that exists.
+    fn all(&mut self, mut each: impl FnMut(Bytes)) -> Result<()> {
+        for (_, tree) in self.inner.trees(self.reading.namespace) {
+            for entry in range(tree, None, self.snapshot)? {
+                let (key, found) = entry?;
+                let key = key.slice(1..);
+                if self.exists(&key, &found) {
+                    each(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&mut self) -> Result<Answer> {
+        let (Kind::Scan { cursor, place, count, .. }, Some(options)) =
+            (&self.reading.kind, self.reading.options())
+        else {
+            return Ok(self.reading.empty());
+        };
+        let mut place = place.clone();
+        let (mut keys, mut looked_at, mut bytes) = (Vec::new(), 0, 0);
+        while place.shard < SHARDS {
+            let shard = ShardId::of(place.namespace, place.shard);
+            let after = place.after.take();
+            if let Some(tree) = self.inner.tree(shard) {
+                for entry in range(tree, after.as_deref(), self.snapshot)? {
+                    let (key, found) = entry?;
+                    let key = key.slice(1..);
+                    looked_at += 1;
+                    bytes += key.len();
+                    if self.exists(&key, &found) && options.wants(&key, self.data_type(found.tag)) {
+                        keys.push(key.clone());
+                    }
+                    if looked_at >= *count || bytes >= SCAN_BYTES_MAX {
+                        place.after = Some(key.to_vec());
+                        let next = self.inner.cursors.lock().add(place, *cursor);
+                        return Ok(Answer::Page(next, keys));
+                    }
+                }
+            }
+            place.shard += 1;
+        }
+        Ok(Answer::Page(0, keys))
+    }
+
+    fn exists(&mut self, key: &[u8], found: &Found) -> bool {
+        if let Some(expires_at) = found.expires_at.filter(|at| *at <= self.reading.now_ms) {
+            self.expired = self.expired.max(Some(expires_at));
+            return false;
+        }
+        self.reading.hidden.is_empty() || !self.reading.hidden.contains(key)
+    }
+
+    fn data_type(&self, tag: u8) -> u8 {
+        match self.reading.namespace.mode() {
+            Mode::Strong => tag,
+            Mode::Available => TAG_STRING,
+        }
+    }
+}
+
+/// The users' keys of a tree behind `after`, in order, without values that stand apart.
+fn range(tree: &Tree, after: Option<&[u8]>, snapshot: &Snapshot) -> Result<kvorum_engine::Range> {
+    let start = user_key(after.unwrap_or_default());
+    let start = if after.is_some() { Bound::Excluded(&start[..]) } else { Bound::Included(&start[..]) };
+    let bounds = (start, Bound::Excluded(USER_KEYS_END));
+    Ok(tree.range(bounds, &View::newest().of(snapshot), Direction::Forward)?.keys_only())
+}

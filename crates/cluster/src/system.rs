@@ -1,0 +1,158 @@
+//! The state of the store itself: epoch, store id, bounds on time, the table of namespaces. It stands in the tree `sys`, under versions of a
+//! counter of its own, and is written in the same batch as what it belongs to.
+
+use crate::error::{Error, Result};
+use crate::keys::{SHARDS, SYSTEM_TREE};
+use crate::namespace::{self, Mode, NamespaceId};
+use crate::op_id::EPOCH_MAX;
+use kvorum_engine::{Attributes, Batch, Direction, Durability, Store, Tree, TreeSettings, View};
+use parking_lot::Mutex;
+
+const STORE_ID: &[u8] = b"store";
+const EPOCH: &[u8] = b"epoch";
+const TIME: &[u8] = b"time";
+const STAMP_BOUND: &[u8] = b"stamp-bound";
+const NAMESPACE: &[u8] = b"namespace/";
+
+/// The system tree.
+pub(crate) struct System {
+    tree: Tree,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The version of the last entry.
+    version: u64,
+    epoch: u64,
+}
+
+/// What stood in the store when it was opened.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) store_id: Option<[u8; 16]>,
+    pub(crate) epoch: u64,
+    /// Unix milliseconds; no lower time was ever told to anybody.
+    pub(crate) time_ms: u64,
+    /// Milliseconds since 2020; every hybrid timestamp is below.
+    pub(crate) stamp_bound: u64,
+    namespaces: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl System {
+    /// Reads the state of the store; nothing in a new one.
+    pub(crate) fn open(store: &Store) -> Result<(System, Found)> {
+        let tree = store.tree(SYSTEM_TREE, TreeSettings::with_history())?;
+        let mut found = Found::default();
+        let mut version = 0;
+        for entry in tree.range(.., &View::newest(), Direction::Forward)? {
+            let (key, entry) = entry?;
+            version = version.max(entry.version);
+            found.take(&key, &entry.value)?;
+        }
+        let state = Mutex::new(State { version, epoch: found.epoch });
+        Ok((System { tree, state }, found))
+    }
+
+    /// Begins the epoch of this start, durably, before anything else is written: op ids of earlier starts are all below.
+    pub(crate) fn begin(&self, store: &Store, found: &Found, id: [u8; 16], entity: &str) -> Result<u64> {
+        let mut batch = Batch::new();
+        if found.store_id.is_none() {
+            self.put(&mut batch, STORE_ID, &id);
+        }
+        for id in namespace::all() {
+            let (key, row) = namespace_row(id, entity);
+            if !found.namespaces.iter().any(|(known, as_row)| *known == key && *as_row == row) {
+                self.put(&mut batch, &key, &row);
+            }
+        }
+        let epoch = self.next_epoch(&mut batch)?;
+        store.write(batch, Durability::Synced)?.wait().map_err(Error::from)?;
+        Ok(epoch)
+    }
+
+    /// Takes the next epoch; `batch` makes it durable, together with the first op ids of it.
+    pub(crate) fn next_epoch(&self, batch: &mut Batch) -> Result<u64> {
+        let mut state = self.state.lock();
+        if state.epoch == EPOCH_MAX {
+            return Err(Error::Storage(format!(
+                "epoch {EPOCH_MAX} was the last one: export the data to a new store"
+            )));
+        }
+        state.epoch += 1;
+        state.version += 1;
+        let epoch = state.epoch;
+        self.put_at(batch, EPOCH, state.version, &epoch.to_le_bytes());
+        Ok(epoch)
+    }
+
+    /// Adds the node's time to a batch.
+    pub(crate) fn put_time(&self, batch: &mut Batch, time_ms: u64) {
+        self.put(batch, TIME, &time_ms.to_le_bytes());
+    }
+
+    /// Adds the bound on hybrid timestamps to a batch.
+    pub(crate) fn put_stamp_bound(&self, batch: &mut Batch, bound: u64) {
+        self.put(batch, STAMP_BOUND, &bound.to_le_bytes());
+    }
+
+    /// Nothing reads older states: compaction may drop them.
+    pub(crate) fn forget_history(&self) -> Result<()> {
+        // One below, because writers that have a version may not have written yet; they are few.
+        let version = self.state.lock().version;
+        Ok(self.tree.set_floor(version.saturating_sub(WRITERS_MAX))?)
+    }
+
+    fn put(&self, batch: &mut Batch, key: &[u8], value: &[u8]) {
+        let mut state = self.state.lock();
+        state.version += 1;
+        self.put_at(batch, key, state.version, value);
+    }
+
+    fn put_at(&self, batch: &mut Batch, key: &[u8], version: u64, value: &[u8]) {
+        batch.put(&self.tree, key, version, value, Attributes::default());
+    }
+}
+
+/// More threads than will ever be between taking a version and writing it.
+const WRITERS_MAX: u64 = 65_536;
+
+impl Found {
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match key {
+            STORE_ID => self.store_id = Some(fixed(key, value)?),
+            EPOCH => self.epoch = u64::from_le_bytes(fixed(key, value)?),
+            TIME => self.time_ms = u64::from_le_bytes(fixed(key, value)?),
+            STAMP_BOUND => self.stamp_bound = u64::from_le_bytes(fixed(key, value)?),
+            _ if key.starts_with(NAMESPACE) => self.namespaces.push((key.to_vec(), value.to_vec())),
+            _ => {
+                let key = key.escape_ascii();
+                return Err(Error::Storage(format!(
+                    "the tree {SYSTEM_TREE} holds `{key}`, which this program does not know: use a newer one"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fixed<const N: usize>(key: &[u8], value: &[u8]) -> Result<[u8; N]> {
+    value.try_into().map_err(|_| {
+        let (key, length) = (key.escape_ascii(), value.len());
+        Error::Storage(format!(
+            "the entry `{key}` of the tree {SYSTEM_TREE} has {length} bytes instead of {N}"
+        ))
+    })
+}
+
+/// Row of the namespace table: key, and `mode ‖ shards (u16) ‖ name`.
+fn namespace_row(id: NamespaceId, entity: &str) -> (Vec<u8>, Vec<u8>) {
+    let key = [NAMESPACE, id.0.to_string().as_bytes()].concat();
+    let mode = match id.mode() {
+        Mode::Strong => b'S',
+        Mode::Available => b'A',
+    };
+    let mut row = vec![mode];
+    row.extend_from_slice(&(SHARDS as u16).to_le_bytes());
+    row.extend_from_slice(namespace::name(id, entity).as_bytes());
+    (key, row)
+}

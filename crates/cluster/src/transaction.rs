@@ -1,0 +1,112 @@
+//! `MULTI`/`EXEC` and `WATCH`: several requests as one.
+
+use crate::error::{Error, Result};
+use crate::execute::{Evaluation, Isolation, Plan, Step, commit};
+use crate::keys::shard_of;
+use crate::namespace::NamespaceId;
+use crate::node::Node;
+use crate::prefetch::{Fetched, Prefetch};
+use crate::session::{Outcome, Request, Session, Transaction, Watched};
+use bytes::Bytes;
+use kvorum_model::Stop;
+
+/// Keys that a connection watches at most.
+const WATCHED_KEYS_MAX: usize = 65_536;
+
+pub(crate) fn transaction(
+    node: &Node,
+    session: &mut Session,
+    requests: &[Request<'_>],
+    watched: &Watched,
+) -> Transaction {
+    let mut fetched = std::mem::take(&mut session.fetched);
+    if let Some(error) = fetched.error.take() {
+        return Transaction { outcome: Outcome::Refused(error), commit: None };
+    }
+    let mut plan = Plan::of(&node.inner, requests, Isolation::All);
+    if let Some(work) = plan.work {
+        let blocked = Prefetch::new(node, work, Fetched::default());
+        return Transaction { outcome: Outcome::Blocked(blocked), commit: None };
+    }
+    for (namespace, key, _) in &watched.keys {
+        plan.latches.insert(shard_of(*namespace, key));
+    }
+    let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
+    let outcome = run(&mut evaluation, requests, watched);
+    Transaction { outcome, commit: commit(node, evaluation.rests_on()) }
+}
+
+fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watched: &Watched) -> Outcome {
+    match evaluation.is_unchanged(watched) {
+        Ok(true) => {}
+        Ok(false) => {
+            // The answer may rest on an expiry.
+            return evaluation.try_write().map_or_else(Outcome::Refused, |()| Outcome::Changed);
+        }
+        Err(Stop::WouldRead) => {
+            let keys: Vec<_> =
+                watched.keys.iter().map(|(namespace, key, _)| (*namespace, &key[..])).collect();
+            return Outcome::Blocked(evaluation.prefetch_watched(&keys));
+        }
+        Err(Stop::Error(error)) => return Outcome::Refused(Error::Storage(error.text().to_owned())),
+    }
+    let mut replies = Vec::with_capacity(requests.len());
+    for (at, request) in requests.iter().enumerate() {
+        if let Step::Blocked(needs) = evaluation.step(request, at, false, &mut replies) {
+            let rest = requests.get(at..).unwrap_or_default();
+            return Outcome::Blocked(evaluation.prefetch(needs, rest, true));
+        }
+    }
+    evaluation.hold_to_batch();
+    match evaluation.try_write() {
+        Ok(()) => Outcome::Done(replies),
+        Err(error) => Outcome::Refused(error),
+    }
+}
+
+impl Evaluation<'_, '_> {
+    fn is_unchanged(&self, watched: &Watched) -> Result<bool, Stop> {
+        for (namespace, key, version) in &watched.keys {
+            if self.version_of(*namespace, key)? != *version {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(crate) fn watch(
+    node: &Node,
+    session: &mut Session,
+    namespace: NamespaceId,
+    keys: &[&[u8]],
+    watched: &mut Watched,
+) -> Result<Option<Prefetch>> {
+    let mut fetched = std::mem::take(&mut session.fetched);
+    if let Some(error) = fetched.error.take() {
+        return Err(error);
+    }
+    if watched.keys.len() + keys.len() > WATCHED_KEYS_MAX {
+        return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));
+    }
+    // No latches: `EXEC` compares under them.
+    let mut evaluation = Evaluation::new(node, &Plan::default(), Isolation::All, fetched);
+    let mut versions = Vec::with_capacity(keys.len());
+    for key in keys {
+        match evaluation.version_of(namespace, key) {
+            Ok(version) => versions.push((namespace, Bytes::copy_from_slice(key), version)),
+            Err(Stop::Error(error)) => return Err(Error::Storage(error.text().to_owned())),
+            Err(Stop::WouldRead) => {
+                let keys: Vec<_> = keys.iter().map(|key| (namespace, *key)).collect();
+                return Ok(Some(evaluation.prefetch_watched(&keys)));
+            }
+        }
+    }
+    // Of a key that is watched twice the first version counts: it may have changed since.
+    for (namespace, key, version) in versions {
+        if !watched.keys.iter().any(|(n, k, _)| *n == namespace && *k == key) {
+            watched.keys.push((namespace, key, version));
+        }
+    }
+    Ok(None)
+}

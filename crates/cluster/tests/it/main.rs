@@ -1,0 +1,11 @@
+//! A node over a real store.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod available;
+mod commands;
+mod expiry;
+mod scan;
+mod threads;
+mod transactions;
