@@ -1,5 +1,6 @@
 //! The wait for a write to be as safe as its writer asked for.
 
+use super::core::Look;
 use super::log::Log;
 use super::waiters::Ticket;
 use crate::error::Result;
@@ -64,16 +65,6 @@ impl Commit {
             }
         }
     }
-}
-
-/// What a look at the log tells one who waits.
-pub(super) enum Look {
-    /// The wait is over.
-    Done(Result<()>),
-    /// Nobody leads: do it.
-    Lead,
-    /// Somebody leads; the waker is registered.
-    Wait,
 }
 
 impl Future for Commit {

@@ -3,7 +3,7 @@
 //! [`Log`](super::Log) holds it under one short lock; whoever gets a [`Work`] from it is the leader until it hands the work back.
 
 use super::format::{self, GROUP_HEADER_BYTES, HEADER_BYTES, RECORD_HEADER_BYTES};
-use super::waiters::Waiters;
+use super::waiters::{Ticket, Waiters};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Sequence};
 use std::sync::Arc;
@@ -48,8 +48,7 @@ pub(super) struct Core {
     seen_next: Sequence,
     poisoned: Option<Arc<str>>,
     closed: bool,
-    /// Who waits.
-    pub(super) waiters: Waiters,
+    waiters: Waiters,
 }
 
 /// The limits that pushing obeys.
@@ -78,6 +77,16 @@ pub(super) struct Work {
     pub(super) sync: bool,
     content_with_written: Sequence,
     marker: bool,
+}
+
+/// What a look at the log tells one who waits.
+pub(super) enum Look {
+    /// The wait is over.
+    Done(Result<()>),
+    /// Nobody leads: do it.
+    Lead,
+    /// Somebody leads; the waker is registered.
+    Wait,
 }
 
 /// Where the watermarks stand.
@@ -199,8 +208,40 @@ impl Core {
         self.poisoned.as_ref().map(|reason| Err(Error::Poisoned { reason: reason.to_string() }))
     }
 
+    /// One look for one who waits: over, to be led, or registered to be woken. Who is to lead is running, or woken and will look again, so it
+    /// needs no place; one that it has it keeps, so that [`Core::forget`] passes the lead on.
+    pub(super) fn look(
+        &mut self,
+        sequence: Sequence,
+        durability: Durability,
+        ticket: &mut Option<Ticket>,
+        waker: impl FnOnce() -> Waker,
+    ) -> Look {
+        if let Some(result) = self.outcome(sequence, durability) {
+            if let Some(ticket) = ticket.take() {
+                self.waiters.remove(ticket);
+            }
+            return Look::Done(result);
+        }
+        self.want(sequence, durability);
+        if self.leader_missing() {
+            return Look::Lead;
+        }
+        match *ticket {
+            Some(ticket) => self.waiters.update(ticket, &waker()),
+            None => *ticket = Some(self.waiters.insert(sequence, durability, &waker())),
+        }
+        Look::Wait
+    }
+
+    /// A waiting commit is dropped. If it had been woken to lead, somebody else is.
+    pub(super) fn forget(&mut self, ticket: Ticket, wakers: &mut Vec<Waker>) {
+        self.waiters.remove(ticket);
+        self.nominate(wakers);
+    }
+
     /// Whether somebody waits for what nobody is doing.
-    pub(super) fn leader_missing(&self) -> bool {
+    fn leader_missing(&self) -> bool {
         !self.leading && self.poisoned.is_none() && self.wanted()
     }
 
@@ -303,7 +344,7 @@ impl Core {
     }
 
     /// If there is something to do and nobody does it: one of those who wait is woken to lead.
-    pub(super) fn nominate(&self, wakers: &mut Vec<Waker>) {
+    fn nominate(&self, wakers: &mut Vec<Waker>) {
         if self.leader_missing() {
             wakers.extend(self.waiters.anybody().cloned());
         }

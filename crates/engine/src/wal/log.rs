@@ -1,7 +1,7 @@
 //! The log: the state machine of [`Core`] under one short lock, and the writer behind it.
 
-use super::commit::{Commit, Look};
-use super::core::{Core, Limits, Work};
+use super::commit::Commit;
+use super::core::{Core, Limits, Look, Work};
 use super::format::{self, HEADER_BYTES};
 use super::recovery::{Recovered, Replay};
 use super::segments::{self, Chain, Prepared};
@@ -202,7 +202,10 @@ impl Log {
         let mut freed = {
             let mut segments = self.segments.lock();
             let needed = segments.sealed.iter().position(|segment| segment.last >= watermark);
-            let count = needed.unwrap_or(segments.sealed.len());
+            // Until the first write of this life, the newest one alone knows the next sequence.
+            let newest = usize::from(segments.current_first.is_none());
+            let freeable = segments.sealed.len().saturating_sub(newest);
+            let count = needed.unwrap_or(freeable).min(freeable);
             segments.sealed.drain(..count).collect::<Vec<_>>().into_iter()
         };
         // Not under the lock: the leader needs it. A removal that power loss undoes does no harm: recovery reads from the segment it needs.
@@ -321,8 +324,7 @@ impl Log {
         outcome
     }
 
-    /// One look for one who waits: over, to be led, or registered to be woken. Who is to lead is running or was woken, so it needs no
-    /// place; one that it has it keeps, so that dropping it passes the lead on.
+    /// See [`Core::look`].
     pub(super) fn look(
         &self,
         sequence: Sequence,
@@ -334,30 +336,18 @@ impl Log {
             return Look::Done(Ok(()));
         }
         let mut core = self.core.lock();
-        if let Some(result) = core.outcome(sequence, durability) {
+        let look = core.look(sequence, durability, ticket, waker);
+        if matches!(look, Look::Done(_)) {
             self.publish(&core);
-            if let Some(ticket) = ticket.take() {
-                core.waiters.remove(ticket);
-            }
-            return Look::Done(result);
         }
-        core.want(sequence, durability);
-        if core.leader_missing() {
-            return Look::Lead;
-        }
-        match *ticket {
-            Some(ticket) => core.waiters.update(ticket, &waker()),
-            None => *ticket = Some(core.waiters.insert(sequence, durability, &waker())),
-        }
-        Look::Wait
+        look
     }
 
     /// A commit is dropped before its end: if it had been woken to lead, somebody else is.
     pub(super) fn forget(&self, ticket: Ticket) {
         let mut wakers = Vec::new();
         let mut core = self.core.lock();
-        core.waiters.remove(ticket);
-        core.nominate(&mut wakers);
+        core.forget(ticket, &mut wakers);
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -371,11 +361,10 @@ fn limits(settings: &LogSettings) -> Limits {
 
 /// Creates the folder if need be, its name durable, and locks it.
 fn open_folder(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>> {
-    if !fs.exists(dir).map_err(|error| Error::io("look for", dir, error))? {
-        fs.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
-        }
+    fs.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    // Also if it was there: a process that was killed may have created it and not come to this line.
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
     }
     let path = dir.join(LOCK_NAME);
     fs.lock(&path).map_err(|error| match error.kind() {

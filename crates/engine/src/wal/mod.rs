@@ -26,6 +26,8 @@
 
 mod commit;
 mod core;
+#[cfg(test)]
+mod crash_tests;
 mod format;
 mod log;
 mod reader;
@@ -34,6 +36,8 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod waiters;
+#[cfg(test)]
+mod wakeup_tests;
 mod writer;
 
 pub use commit::Commit;

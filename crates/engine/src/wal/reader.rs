@@ -150,20 +150,21 @@ impl SegmentReader {
             && header.first_sequence - first <= self.segment.file_bytes)
     }
 
-    /// Writes the bytes in `from..to` once more and syncs them: after a failed sync the system may hold them in memory as if they were on
-    /// the device.
+    /// Writes the header and the bytes in `from..to` once more and syncs them: after a failed sync the system may hold them in memory as if
+    /// they were on the device.
     pub(super) fn make_durable(&mut self, fs: &dyn Fs, from: u64, to: u64) -> Result<()> {
         let path = self.segment.path.clone();
         let file = fs.open(&path, true).map_err(|error| Error::io("open", &path, error))?;
-        let mut at = from;
-        while at < to {
-            let wanted = usize::try_from(to - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
-            let bytes = self.bytes(at, wanted)?;
-            if bytes.is_empty() {
-                break;
+        for (mut at, to) in [(0, FIRST_GROUP_AT), (from, to)] {
+            while at < to {
+                let wanted = usize::try_from(to - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+                let bytes = self.bytes(at, wanted)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                file.write_at(bytes, at).map_err(|error| Error::io("write", &path, error))?;
+                at += bytes.len() as u64;
             }
-            file.write_at(bytes, at).map_err(|error| Error::io("write", &path, error))?;
-            at += bytes.len() as u64;
         }
         file.sync().map_err(|error| Error::io("sync", &path, error))
     }

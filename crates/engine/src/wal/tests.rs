@@ -8,7 +8,9 @@ use crate::fs::{Fs, StdFs};
 use crate::options::WalRetention;
 use crate::types::{Durability, Sequence};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 type Records = Vec<(Sequence, Vec<u8>)>;
 
@@ -302,4 +304,36 @@ fn poison_is_told_to_everyone_and_is_final() {
     assert_eq!(log.acknowledged(), 1);
     log.commit(1, Durability::Synced).wait().unwrap();
     assert!(log.close().is_err());
+}
+
+#[test]
+fn a_log_whose_content_is_all_in_tables_still_knows_its_next_sequence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ..) = open(dir.path());
+    put(&log, b"first", 1, Durability::Synced);
+    drop(log);
+    let (log, ..) = open(dir.path());
+    log.release_below(2).unwrap();
+    drop(log);
+    let (log, recovered, _) = try_open(dir.path(), &LogSettings { needed_from: 2, ..settings() }).unwrap();
+    assert_eq!(recovered.next_sequence, 2);
+    put(&log, b"second", 1, Durability::Synced);
+    log.release_below(2).unwrap();
+    assert_eq!(log.usage().segments, 1);
+}
+
+#[test]
+fn an_awaited_commit_lets_the_others_write_first_and_then_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ..) = open(dir.path());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = |commit: &mut Commit| Pin::new(commit).poll(&mut context);
+    let first = log.push(b"first", 1, Durability::Synced).unwrap();
+    let mut commit = log.commit(first, Durability::Synced);
+    assert!(poll(&mut commit).is_pending());
+    assert_eq!(log.written(), 0);
+    let second = log.push(b"second", 1, Durability::Synced).unwrap();
+    assert!(matches!(poll(&mut commit), Poll::Ready(Ok(()))));
+    assert_eq!(log.synced(), second, "both were in one group");
+    assert!(matches!(poll(&mut log.commit(second, Durability::Synced)), Poll::Ready(Ok(()))));
 }
