@@ -11,7 +11,7 @@ pub(crate) use memory::MemoryCursor;
 pub(crate) use merge::Merge;
 pub use range::Range;
 pub(crate) use range::RangeParts;
-pub(crate) use visible::{Bounds, Cleared, Clears, Visibility};
+pub(crate) use visible::{Bounds, ClearMark, Cleared, Clears, Visibility};
 
 use crate::error::Result;
 use crate::types::InternalEntry;

@@ -13,6 +13,7 @@ mod table;
 mod tests;
 mod writer;
 
+pub(crate) use crate::types::Space;
 pub(crate) use block::Block;
 pub(crate) use block_builder::Head;
 pub(crate) use format::Compression;
@@ -22,21 +23,8 @@ pub(crate) use properties::{BlobUse, Properties};
 pub(crate) use table::{Access, Candidate, Looked, Lookup, Table};
 pub(crate) use writer::{TableOptions, TableWriter};
 
-/// Number of [`Space`]s.
+/// Number of spaces: each has blocks and an index of its own.
 pub(crate) const SPACES: usize = 3;
 
-/// A table's separate spaces: each has blocks and an index of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Space {
-    /// Keys and what they hold: values, blob pointers, tombstones, retract markers.
-    Data = 0,
-    /// Notes, under an empty key; retract markers of none.
-    Notes = 1,
-    /// Clears and their retract markers, under an empty key.
-    Clears = 2,
-}
-
-impl Space {
-    /// All of them, in the order in which they stand in a table.
-    pub(crate) const ALL: [Space; SPACES] = [Space::Data, Space::Notes, Space::Clears];
-}
+/// The spaces in the order in which they stand in a table.
+pub(crate) const ALL_SPACES: [Space; SPACES] = [Space::Data, Space::Notes, Space::Clears];

@@ -47,6 +47,8 @@ pub(crate) struct Properties {
     pub(crate) smallest_version: Version,
     /// Largest version of data and clears; 0 if there are none.
     pub(crate) largest_version: Version,
+    /// Largest version of a tombstone or clear.
+    pub(crate) largest_tombstone: Option<Version>,
     /// Smallest version with the late bit.
     pub(crate) smallest_late: Option<Version>,
     /// Smallest and largest version of a note.
@@ -98,6 +100,7 @@ mod tag {
     pub(super) const BLOBS: u64 = 15;
     pub(super) const FILTER_HANDLE: u64 = 16;
     pub(super) const INDEX_HANDLES: u64 = 17;
+    pub(super) const LARGEST_TOMBSTONE: u64 = 18;
 }
 
 impl Properties {
@@ -116,6 +119,7 @@ impl Properties {
             largest_key: Bytes::new(),
             smallest_version: Version::MAX,
             largest_version: 0,
+            largest_tombstone: None,
             smallest_late: None,
             note_versions: None,
             expiry: None,
@@ -153,6 +157,9 @@ impl Properties {
         fields.bytes(tag::SMALLEST_KEY, &self.smallest_key);
         fields.bytes(tag::LARGEST_KEY, &self.largest_key);
         fields.numbers(tag::VERSIONS, &[self.smallest_version, self.largest_version]);
+        if let Some(version) = self.largest_tombstone {
+            fields.numbers(tag::LARGEST_TOMBSTONE, &[version]);
+        }
         if let Some(version) = self.smallest_late {
             fields.numbers(tag::SMALLEST_LATE, &[version]);
         }
@@ -216,6 +223,7 @@ impl Properties {
             tag::SMALLEST_KEY => self.smallest_key = Bytes::copy_from_slice(value),
             tag::LARGEST_KEY => self.largest_key = Bytes::copy_from_slice(value),
             tag::VERSIONS => (self.smallest_version, self.largest_version) = (number()?, number()?),
+            tag::LARGEST_TOMBSTONE => self.largest_tombstone = Some(number()?),
             tag::SMALLEST_LATE => self.smallest_late = Some(number()?),
             tag::NOTE_VERSIONS => self.note_versions = Some((number()?, number()?)),
             tag::EXPIRY => self.expiry = Some((number()?, number()?)),
@@ -286,6 +294,7 @@ mod tests {
         properties.largest_key = Bytes::from_static(b"zz");
         (properties.smallest_version, properties.largest_version) = (2, u64::MAX);
         properties.smallest_late = Some(5);
+        properties.largest_tombstone = Some(11);
         properties.note_versions = Some((1, 9));
         properties.expiry = Some((1000, 2000));
         properties.filter = Some((128, 6));

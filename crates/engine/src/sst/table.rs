@@ -9,7 +9,7 @@ use super::format::{BlockHandle, FOOTER_BYTES, Footer, open_block};
 use super::index::Index;
 use super::meta::{BlobPointer, TableMeta};
 use super::properties::{Layout, Properties};
-use super::{SPACES, Space};
+use super::{ALL_SPACES, SPACES, Space};
 use crate::cache::{Cache, FileKey, Pinned};
 use crate::checksum::{FileHasher, key_hash};
 use crate::error::{Error, Result};
@@ -320,7 +320,7 @@ impl Parts {
         }
         let filter = read_filter(path, &properties, &layout, block)?;
         let mut indexes: [Index; SPACES] = Default::default();
-        for ((index, handle), space) in indexes.iter_mut().zip(layout.indexes).zip(Space::ALL) {
+        for ((index, handle), space) in indexes.iter_mut().zip(layout.indexes).zip(ALL_SPACES) {
             if let Some(handle) = handle {
                 let decoded = Index::decode(&block(handle)?, footer_at);
                 *index =

@@ -133,7 +133,7 @@ proptest! {
         let bench = Bench::new();
         let table = bench.open(&bench.write(5, &rows, small_blocks())).unwrap();
         table.verify_hash().unwrap();
-        for space in Space::ALL {
+        for space in ALL_SPACES {
             let expected = of_space(&rows, space);
             prop_assert_eq!(&forward(TableIter::new(Arc::clone(&table), space)).unwrap(), &expected);
             prop_assert_eq!(&forward(TableIter::bulk(Arc::clone(&table), space)).unwrap(), &expected);
@@ -178,6 +178,8 @@ proptest! {
         let versioned = || rows.iter().filter(|r| r.0 != Space::Notes);
         prop_assert_eq!(p.largest_version, versioned().map(|r| r.1.version).max().unwrap_or(0));
         prop_assert_eq!(p.smallest_version, versioned().map(|r| r.1.version).min().unwrap_or(u64::MAX));
+        let deletes = |r: &&Row| matches!(r.1.kind, Kind::Tombstone | Kind::Clear);
+        prop_assert_eq!(p.largest_tombstone, versioned().filter(deletes).map(|r| r.1.version).max());
         prop_assert_eq!(p.smallest_late, versioned().filter(|r| r.1.late).map(|r| r.1.version).min());
         let keys = || rows.iter().filter(|r| r.0 == Space::Data).map(|r| r.1.key.clone());
         prop_assert_eq!(&p.smallest_key, &keys().min().unwrap_or_default());
@@ -215,7 +217,7 @@ fn many(count: u64) -> Vec<Row> {
 fn read_all(bench: &Bench, meta: &TableMeta, keys: &[Row]) -> Result<Vec<InternalEntry>> {
     let table = bench.open(meta)?;
     let mut all = Vec::new();
-    for space in Space::ALL {
+    for space in ALL_SPACES {
         all.extend(forward(TableIter::bulk(Arc::clone(&table), space))?);
     }
     for (_, entry) in keys {

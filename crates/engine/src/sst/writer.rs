@@ -188,6 +188,10 @@ impl TableWriter {
         }
         properties.smallest_version = properties.smallest_version.min(entry.version);
         properties.largest_version = properties.largest_version.max(entry.version);
+        if matches!(entry.kind, Kind::Tombstone | Kind::Clear) {
+            let largest = properties.largest_tombstone.unwrap_or(entry.version);
+            properties.largest_tombstone = Some(largest.max(entry.version));
+        }
         if entry.late {
             let smallest = properties.smallest_late.unwrap_or(entry.version);
             properties.smallest_late = Some(smallest.min(entry.version));
