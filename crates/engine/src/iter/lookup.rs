@@ -1,7 +1,10 @@
 //! What a view sees of one key. Sources are asked from the newest to the oldest, and the first answer that nothing older can surpass ends it.
 
 use super::visible::Visibility;
-use crate::types::{InternalEntry, Kind, Version};
+use crate::error::Result;
+use crate::sst::Head;
+use crate::types::{Kind, Version};
+use bytes::Bytes;
 
 /// What to do after an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Lookup<'v> {
     view: Visibility<&'v [Version]>,
-    best: Option<InternalEntry>,
+    best: Option<(Head, Bytes)>,
     /// Versions of the key that a marker took back, for this source and all older ones. Nearly always empty.
     retracted: Vec<Version>,
 }
@@ -28,7 +31,7 @@ impl<'v> Lookup<'v> {
         Lookup { view, best: None, retracted: Vec::new() }
     }
 
-    pub(crate) fn into_best(self) -> Option<InternalEntry> {
+    pub(crate) fn into_best(self) -> Option<(Head, Bytes)> {
         self.best
     }
 
@@ -36,28 +39,27 @@ impl<'v> Lookup<'v> {
     ///
     /// An entry that is not late had a version above everything that is older than its source, when it was written: it ends the search,
     /// unless the view does not see it. What is late may be surpassed by an older source.
-    pub(crate) fn offer(&mut self, entry: &InternalEntry) -> Step {
-        if !self.view.admits(entry.version, entry.sequence) || self.retracted.contains(&entry.version) {
-            return Step::Next;
+    pub(crate) fn offer(&mut self, head: &Head, payload: impl FnOnce() -> Result<Bytes>) -> Result<Step> {
+        if !self.view.admits(head.version, head.sequence) || self.retracted.contains(&head.version) {
+            return Ok(Step::Next);
         }
-        if entry.kind == Kind::Retract {
-            self.retracted.push(entry.version);
-            return Step::Next;
+        if head.kind == Kind::Retract {
+            self.retracted.push(head.version);
+            return Ok(Step::Next);
         }
         // Of equal versions the newer source's wins.
-        if self.best.as_ref().is_none_or(|best| entry.version > best.version) {
-            self.best = Some(entry.clone());
+        if self.best.as_ref().is_none_or(|(best, _)| head.version > best.version) {
+            self.best = Some((*head, payload()?));
         }
-        if entry.late { Step::NextSource } else { Step::Done }
+        Ok(if head.late { Step::NextSource } else { Step::Done })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
-    fn entry(version: Version, sequence: u64, kind: Kind, late: bool) -> InternalEntry {
+    fn entry(version: Version, sequence: u64, kind: Kind, late: bool) -> Head {
         InternalEntry {
             key: Bytes::from_static(b"k"),
             version,
@@ -70,18 +72,18 @@ mod tests {
         }
     }
 
-    fn run(at: Version, upto: u64, hidden: &[Version], sources: &[&[InternalEntry]]) -> Option<Version> {
+    fn run(at: Version, upto: u64, hidden: &[Version], sources: &[&[Head]]) -> Option<Version> {
         let mut lookup = Lookup::new(Visibility { at, upto, hidden });
         'sources: for source in sources {
             for entry in source.iter().filter(|e| e.version <= at) {
-                match lookup.offer(entry) {
+                match lookup.offer(entry, || Ok(Bytes::new())).unwrap() {
                     Step::Next => {}
                     Step::NextSource => continue 'sources,
                     Step::Done => break 'sources,
                 }
             }
         }
-        lookup.into_best().map(|e| e.version)
+        lookup.into_best().map(|(head, _)| head.version)
     }
 
     #[test]

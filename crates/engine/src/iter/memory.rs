@@ -3,8 +3,10 @@
 use super::Cursor;
 use super::visible::Bounds;
 use crate::error::Result;
-use crate::memtable::{Memtable, Position};
-use crate::types::{InternalEntry, Space};
+use crate::memtable::{Memtable, MemtableEntry, Position};
+use crate::sst::Head;
+use crate::types::Space;
+use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ pub(crate) struct MemoryCursor {
     low: Bound<Position>,
     high: Bound<Position>,
     backward: bool,
-    portion: Vec<InternalEntry>,
+    portion: Vec<MemtableEntry>,
     at: usize,
     portion_entries: usize,
     exhausted: bool,
@@ -84,8 +86,20 @@ impl MemoryCursor {
 }
 
 impl Cursor for MemoryCursor {
-    fn entry(&self) -> Option<&InternalEntry> {
-        self.portion.get(self.at)
+    fn head(&self) -> Option<&Head> {
+        self.portion.get(self.at).map(|entry| &entry.head)
+    }
+
+    fn key(&self) -> &[u8] {
+        self.portion.get(self.at).map_or(&[], |entry| &entry.key)
+    }
+
+    fn key_bytes(&self) -> Bytes {
+        self.portion.get(self.at).map_or_else(Bytes::new, |entry| entry.key.clone())
+    }
+
+    fn payload(&self) -> Result<Bytes> {
+        Ok(self.portion.get(self.at).map_or_else(Bytes::new, |entry| entry.payload.clone()))
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -1,67 +1,74 @@
 //! Several sources as one, in internal order. Between entries of the same key and version the newer source comes first: sequences alone can't
 //! tell, as tables forget them.
 
-use super::{Cursor, PayloadSource};
+use super::Cursor;
 use crate::error::Result;
-use crate::types::InternalEntry;
+use crate::sst::Head;
+use bytes::Bytes;
 use std::cmp::Ordering;
 
 pub(crate) struct Merge {
     /// The one that stands first in order is at the front; the rest are in order behind it. Exhausted ones are dropped.
-    heads: Vec<Head>,
+    sources: Vec<Source>,
     backward: bool,
 }
 
-struct Head {
+struct Source {
     cursor: Box<dyn Cursor>,
-    /// 0 is the newest source.
+    /// 0 is the newest.
     rank: usize,
 }
 
 impl Merge {
     /// Merges sources given from the newest to the oldest.
-    pub(crate) fn new(sources: Vec<Box<dyn Cursor>>, backward: bool) -> Merge {
-        let mut heads: Vec<Head> =
-            sources.into_iter().enumerate().map(|(rank, cursor)| Head { cursor, rank }).collect();
-        heads.retain(|head| head.cursor.entry().is_some());
-        heads.sort_by(|a, b| order(a, b, backward));
-        Merge { heads, backward }
+    pub(crate) fn new(cursors: Vec<Box<dyn Cursor>>, backward: bool) -> Merge {
+        let mut sources: Vec<Source> = cursors.into_iter().enumerate().map(|(rank, cursor)| Source { cursor, rank }).collect();
+        sources.retain(|source| source.cursor.head().is_some());
+        sources.sort_by(|a, b| order(a, b, backward));
+        Merge { sources, backward }
+    }
+}
+
+impl Cursor for Merge {
+    fn head(&self) -> Option<&Head> {
+        self.sources.first()?.cursor.head()
     }
 
-    pub(crate) fn entry(&self) -> Option<&InternalEntry> {
-        self.heads.first().and_then(|head| head.cursor.entry())
+    fn key(&self) -> &[u8] {
+        self.sources.first().map_or(&[], |source| source.cursor.key())
     }
 
-    pub(crate) fn payloads(&self) -> Option<&dyn PayloadSource> {
-        self.heads.first().and_then(|head| head.cursor.payloads())
+    fn key_bytes(&self) -> Bytes {
+        self.sources.first().map_or_else(Bytes::new, |source| source.cursor.key_bytes())
     }
 
-    pub(crate) fn advance(&mut self) -> Result<()> {
-        let Some(first) = self.heads.first_mut() else { return Ok(()) };
+    fn payload(&self) -> Result<Bytes> {
+        self.sources.first().map_or_else(|| Ok(Bytes::new()), |source| source.cursor.payload())
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        let Some(first) = self.sources.first_mut() else { return Ok(()) };
         first.cursor.advance()?;
-        if first.cursor.entry().is_none() {
-            self.heads.remove(0);
+        if first.cursor.head().is_none() {
+            self.sources.remove(0);
             return Ok(());
         }
         // Usually the winner wins again: one comparison.
         let mut place = 0;
-        while let [a, b] = &self.heads[place..self.heads.len().min(place + 2)] {
+        while let Some([a, b]) = self.sources.get(place..place + 2) {
             if order(a, b, self.backward) != Ordering::Greater {
                 break;
             }
-            self.heads.swap(place, place + 1);
+            self.sources.swap(place, place + 1);
             place += 1;
         }
         Ok(())
     }
 }
 
-fn order(a: &Head, b: &Head, backward: bool) -> Ordering {
-    let (Some(left), Some(right)) = (a.cursor.entry(), b.cursor.entry()) else { return Ordering::Equal };
-    let forward = left
-        .key
-        .cmp(&right.key)
-        .then_with(|| right.version.cmp(&left.version))
-        .then_with(|| a.rank.cmp(&b.rank));
+fn order(a: &Source, b: &Source, backward: bool) -> Ordering {
+    let (Some(left), Some(right)) = (a.cursor.head(), b.cursor.head()) else { return Ordering::Equal };
+    let keys = a.cursor.key().cmp(b.cursor.key());
+    let forward = keys.then_with(|| right.version.cmp(&left.version)).then_with(|| a.rank.cmp(&b.rank));
     if backward { forward.reverse() } else { forward }
 }

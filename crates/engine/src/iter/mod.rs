@@ -4,6 +4,7 @@ mod lookup;
 mod memory;
 mod merge;
 mod range;
+mod table;
 mod visible;
 
 pub(crate) use lookup::{Lookup, Step};
@@ -11,24 +12,25 @@ pub(crate) use memory::MemoryCursor;
 pub(crate) use merge::Merge;
 pub use range::Range;
 pub(crate) use range::RangeParts;
+pub(crate) use table::{LevelCursor, TableCursor};
 pub(crate) use visible::{Bounds, ClearMark, Cleared, Clears, Visibility};
 
 use crate::error::Result;
-use crate::types::InternalEntry;
+use crate::sst::Head;
+use bytes::Bytes;
 
-/// A source of entries that runs one way through a part of internal order.
+/// A source of entries that runs one way through a part of one space.
 pub(crate) trait Cursor: Send {
-    /// Where it stands; `None` at the end.
-    fn entry(&self) -> Option<&InternalEntry>;
+    /// The entry where it stands, without key and payload; `None` at the end.
+    fn head(&self) -> Option<&Head>;
+    /// The entry's key.
+    fn key(&self) -> &[u8];
+    /// The entry's key, to keep.
+    fn key_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.key())
+    }
+    /// The entry's payload; a blob pointer as it is.
+    fn payload(&self) -> Result<Bytes>;
     /// Takes one step.
     fn advance(&mut self) -> Result<()>;
-    /// Where payloads that stand apart are read from.
-    fn payloads(&self) -> Option<&dyn PayloadSource> {
-        None
-    }
-}
-
-/// Reads the value that a blob pointer names.
-pub(crate) trait PayloadSource: Send + Sync {
-    fn read(&self, entry: &InternalEntry) -> Result<bytes::Bytes>;
 }

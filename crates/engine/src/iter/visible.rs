@@ -1,6 +1,7 @@
 //! Which entries a view admits, and what a clear of the tree makes of them.
 
-use crate::types::{InternalEntry, Sequence, Version};
+use crate::sst::Head;
+use crate::types::{Sequence, Version};
 use std::ops::Bound;
 
 /// A view, reduced to numbers.
@@ -30,8 +31,8 @@ pub(crate) struct Cleared {
 }
 
 impl Cleared {
-    pub(crate) fn deletes(&self, entry: &InternalEntry) -> bool {
-        entry.version < self.version || (entry.version == self.version && entry.sequence < self.batch)
+    pub(crate) fn deletes(&self, head: &Head) -> bool {
+        head.version < self.version || (head.version == self.version && head.sequence < self.batch)
     }
 }
 
@@ -105,6 +106,21 @@ impl Bounds {
             None => Bound::Unbounded,
         };
         Bounds { low: Bound::Included(bytes::Bytes::copy_from_slice(prefix)), high }
+    }
+
+    /// Whether a key from `smallest` to `largest` can lie between.
+    pub(crate) fn overlaps(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        let above = match &self.low {
+            Bound::Included(low) => largest >= &low[..],
+            Bound::Excluded(low) => largest > &low[..],
+            Bound::Unbounded => true,
+        };
+        let below = match &self.high {
+            Bound::Included(high) => smallest <= &high[..],
+            Bound::Excluded(high) => smallest < &high[..],
+            Bound::Unbounded => true,
+        };
+        above && below
     }
 
     /// Whether no key can lie between.

@@ -1,15 +1,17 @@
 //! A memtable over a lock-free skip list. The list's key carries version and sequence, so that no key is ever inserted twice: crossbeam's
 //! insert of a key that is there hides it for a moment from readers.
 
-use super::{Memtable, Position, Summary};
-use crate::types::{InternalEntry, Kind, Sequence, Space, Version};
+use super::{Memtable, MemtableEntry, Position, Summary, Visit};
+use crate::error::Result;
+use crate::sst::Head;
+use crate::types::{Kind, Sequence, Space, Version};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use parking_lot::RwLock;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a list entry takes beside key and value: node, tower and the reference-counted slices.
@@ -114,17 +116,13 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
-fn assemble(place: &Place, content: &Content) -> InternalEntry {
-    InternalEntry {
-        key: place.key.clone(),
-        version: place.version,
-        sequence: place.sequence,
-        kind: content.kind,
-        late: content.late,
-        expires_at: content.expires_at,
-        tag: content.tag,
-        payload: content.payload.clone(),
-    }
+fn head(place: &Place, content: &Content) -> Head {
+    let Content { kind, late, tag, expires_at, .. } = *content;
+    Head { version: place.version, sequence: place.sequence, kind, late, expires_at, tag }
+}
+
+fn assemble(place: &Place, content: &Content) -> MemtableEntry {
+    MemtableEntry { key: place.key.clone(), head: head(place, content), payload: content.payload.clone() }
 }
 
 fn borrowed(bound: Bound<&Position>) -> Bound<(&[u8], Version, Sequence)> {
@@ -136,16 +134,17 @@ fn as_placed<'a>(bound: &'a Bound<(&'a [u8], Version, Sequence)>) -> Bound<&'a (
 }
 
 impl Memtable for List {
-    fn insert(&self, space: Space, entry: InternalEntry) {
-        let bytes = (entry.key.len() + entry.payload.len()) as u64 + ENTRY_OVERHEAD_BYTES;
-        if space == Space::Data && entry.kind != Kind::Retract {
-            self.largest_version.fetch_max(entry.version, Relaxed);
+    fn insert(&self, space: Space, entry: MemtableEntry) {
+        let MemtableEntry { key, head, payload } = entry;
+        let Head { version, sequence, kind, late, expires_at, tag } = head;
+        let bytes = (key.len() + payload.len()) as u64 + ENTRY_OVERHEAD_BYTES;
+        if space == Space::Data && kind != Kind::Retract {
+            self.largest_version.fetch_max(version, Relaxed);
         }
-        let _ = self.first_sequence.compare_exchange(0, entry.sequence, Relaxed, Relaxed);
-        self.last_sequence.store(entry.sequence, Relaxed);
+        let _ = self.first_sequence.compare_exchange(0, sequence, Relaxed, Relaxed);
+        self.last_sequence.store(sequence, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
         self.entries.fetch_add(1, Relaxed);
-        let InternalEntry { key, version, sequence, kind, late, expires_at, tag, payload } = entry;
         let (place, content) =
             (Place { key, version, sequence }, Content { kind, late, tag, expires_at, payload });
         match space {
@@ -155,15 +154,17 @@ impl Memtable for List {
         }
     }
 
-    fn lookup(&self, key: &[u8], at: Version, visit: &mut dyn FnMut(&InternalEntry) -> ControlFlow<()>) {
+    fn lookup(&self, key: &[u8], at: Version, visit: &mut Visit<'_>) -> Result<()> {
         let from = (key, at, Sequence::MAX);
         let mut entry = self.data.lower_bound(Bound::Included(&from as &dyn Placed));
         while let Some(found) = entry {
-            if found.key().key != key || visit(&assemble(found.key(), found.value())).is_break() {
-                return;
+            let (place, content) = (found.key(), found.value());
+            if place.key != key || visit(&head(place, content), &|| content.payload.clone())?.is_break() {
+                break;
             }
             entry = found.next();
         }
+        Ok(())
     }
 
     fn scan(
@@ -172,7 +173,7 @@ impl Memtable for List {
         range: (Bound<&Position>, Bound<&Position>),
         backward: bool,
         limit: usize,
-        out: &mut Vec<InternalEntry>,
+        out: &mut Vec<MemtableEntry>,
     ) {
         let (low, high) = (borrowed(range.0), borrowed(range.1));
         let bounds = (as_placed(&low), as_placed(&high));

@@ -4,40 +4,54 @@ mod list;
 
 pub(crate) use list::List;
 
-use crate::types::{InternalEntry, Sequence, Space, Version};
+use crate::error::Result;
+use crate::sst::Head;
+use crate::types::{Sequence, Space, Version};
+use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
 
 /// A place in internal order `(key ↑, version ↓, sequence ↓)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
-    pub(crate) key: bytes::Bytes,
+    pub(crate) key: Bytes,
     pub(crate) version: Version,
     pub(crate) sequence: Sequence,
 }
 
 impl Position {
-    pub(crate) fn of(entry: &InternalEntry) -> Position {
-        Position { key: entry.key.clone(), version: entry.version, sequence: entry.sequence }
+    pub(crate) fn of(entry: &MemtableEntry) -> Position {
+        Position { key: entry.key.clone(), version: entry.head.version, sequence: entry.head.sequence }
     }
 
     /// Before every entry of the key.
-    pub(crate) fn first_of(key: bytes::Bytes) -> Position {
+    pub(crate) fn first_of(key: Bytes) -> Position {
         Position { key, version: Version::MAX, sequence: Sequence::MAX }
     }
 
     /// Behind every entry of the key.
-    pub(crate) fn last_of(key: bytes::Bytes) -> Position {
+    pub(crate) fn last_of(key: Bytes) -> Position {
         Position { key, version: 0, sequence: 0 }
     }
 }
 
+/// An entry of a memtable.
+#[derive(Debug, Clone)]
+pub(crate) struct MemtableEntry {
+    pub(crate) key: Bytes,
+    pub(crate) head: Head,
+    pub(crate) payload: Bytes,
+}
+
+/// Is shown entries, the payload on demand; says whether to go on.
+pub(crate) type Visit<'a> = dyn FnMut(&Head, &dyn Fn() -> Bytes) -> Result<ControlFlow<()>> + 'a;
+
 /// What every memtable does. Entries are never changed or removed; no `(key, version, sequence)` comes twice.
 pub(crate) trait Memtable: Send + Sync {
     /// Adds an entry. Called by one thread at a time.
-    fn insert(&self, space: Space, entry: InternalEntry);
+    fn insert(&self, space: Space, entry: MemtableEntry);
 
     /// Shows the entries of `key` with a version at or below `at`, in internal order, until told to stop.
-    fn lookup(&self, key: &[u8], at: Version, visit: &mut dyn FnMut(&InternalEntry) -> ControlFlow<()>);
+    fn lookup(&self, key: &[u8], at: Version, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Appends up to `limit` entries of a space between two places to `out`, in order, or from the end backwards.
     fn scan(
@@ -46,7 +60,7 @@ pub(crate) trait Memtable: Send + Sync {
         range: (Bound<&Position>, Bound<&Position>),
         backward: bool,
         limit: usize,
-        out: &mut Vec<InternalEntry>,
+        out: &mut Vec<MemtableEntry>,
     );
 
     /// What it is worth.
