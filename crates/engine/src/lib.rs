@@ -1,37 +1,44 @@
 //! Kvorum's storage engine: an embedded, multi-version LSM store.
 
+mod background;
 mod batch;
-#[allow(dead_code, reason = "flush and compaction are landing on top of it")]
+#[allow(dead_code, reason = "compaction is landing on top of it")]
 mod cache;
 mod checksum;
-#[allow(dead_code, reason = "flush and compaction are landing on top of it")]
+#[allow(dead_code, reason = "compaction is landing on top of it")]
 mod codec;
-mod commit;
 #[allow(dead_code, unused_imports, reason = "the background that runs it is landing on top of it")]
 mod compaction;
 mod error;
+mod flush;
 pub mod fs;
 mod iter;
 mod memtable;
 mod options;
 mod record;
+mod recovery;
 mod snapshot;
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "flush and compaction are landing on top of it")]
+#[allow(dead_code, unused_imports, reason = "compaction is landing on top of it")]
 mod sst;
+mod stall;
+mod stats;
 mod store;
 mod tree;
 mod types;
+#[allow(dead_code, unused_imports, reason = "compaction and blobs are landing on top of it")]
+mod version;
 mod view;
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "the store that uses the log lands next")]
+#[allow(dead_code, unused_imports, reason = "statistics and checks are landing on top of it")]
 mod wal;
 
 pub use batch::{Attributes, Batch};
-pub use commit::Commit;
 pub use error::{Error, Result};
 pub use iter::Range;
 pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetention};
 pub use snapshot::Snapshot;
+pub use stats::StoreStats;
 pub use store::Store;
 pub use tree::{Tree, TreeId, TreeStats};
 pub use types::{Durability, InternalEntry, KEY_BYTES_MAX, Kind, Sequence, Version};
 pub use view::{Cached, Direction, Found, FoundKind, FoundVersion, View};
+pub use wal::Commit;

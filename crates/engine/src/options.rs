@@ -76,6 +76,18 @@ impl Settings {
         self.write_buffer_bytes.unwrap_or(self.memory_bytes / 4).max(1 << 16)
     }
 
+    /// When a single memtable is sealed.
+    pub(crate) fn memtable_limit_bytes(&self) -> u64 {
+        let half = self.write_budget_bytes() / 2;
+        self.memtable_bytes.unwrap_or(half).min(half).max(1 << 12)
+    }
+
+    /// What blocks, indexes and filters may take: the rest, less the log's two buffers.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        let others = self.write_budget_bytes() + self.memory_bytes / 16;
+        self.memory_bytes.saturating_sub(others).max(1 << 16)
+    }
+
     /// Longest record of one batch.
     pub(crate) fn batch_limit_bytes(&self) -> u64 {
         (self.write_budget_bytes() / 2).min(u64::from(u32::MAX))

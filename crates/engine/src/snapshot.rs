@@ -32,6 +32,18 @@ impl Snapshots {
         *live.entry((sequence, now)).or_default() += 1;
         Snapshot { held: Arc::new(Held { live: Arc::clone(self), sequence, taken: now }) }
     }
+
+    /// The sequences held, lowest first, each once.
+    pub(crate) fn sequences(&self) -> Vec<Sequence> {
+        let mut sequences: Vec<_> = self.live.lock().keys().map(|(sequence, _)| *sequence).collect();
+        sequences.dedup();
+        sequences
+    }
+
+    /// When the oldest was taken.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.live.lock().keys().map(|(_, taken)| *taken).min()
+    }
 }
 
 impl Snapshot {

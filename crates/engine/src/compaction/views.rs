@@ -3,10 +3,16 @@
 
 use super::{Kept, MemorySpan, Rules, Span, Stream};
 use crate::iter::{Cleared, Clears, Lookup, Step, Visibility};
+use crate::sst::Head;
 use crate::types::{InternalEntry, Kind, Sequence, Space, Version};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::sync::Arc;
+
+fn head_of(entry: &InternalEntry) -> Head {
+    let &InternalEntry { version, sequence, kind, late, expires_at, tag, .. } = entry;
+    Head { version, sequence, kind, late, expires_at, tag }
+}
 
 const KEYS: u8 = 3;
 const VERSIONS: u64 = 16;
@@ -205,14 +211,14 @@ impl World {
         let mut lookup = Lookup::new(Visibility { at: view.at, upto: view.upto, hidden: view.hidden });
         'sources: for source in [&self.memory].into_iter().chain(&self.sources) {
             for entry in source.data.iter().filter(|e| e.key[..] == [key] && e.version <= view.at) {
-                match lookup.offer(entry) {
+                match lookup.offer(&head_of(entry), || Ok(entry.payload.clone())).expect("in memory") {
                     Step::Next => {}
                     Step::NextSource => continue 'sources,
                     Step::Done => break 'sources,
                 }
             }
         }
-        self.answer(lookup.into_best().as_ref(), self.clears().seen(view))
+        self.answer(lookup.into_best(), self.clears().seen(view))
     }
 
     /// What the plain list of operations says.
@@ -229,13 +235,15 @@ impl World {
         seen.dedup_by_key(|e| e.version);
         let clears =
             clears_of(self.truth.iter().filter(|(space, _)| *space == Space::Clears).map(|(_, e)| e));
-        self.answer(seen.into_iter().find(|e| e.kind != Kind::Retract), clears.seen(view))
+        let found = seen.into_iter().find(|e| e.kind != Kind::Retract);
+        self.answer(found.map(|e| (head_of(e), e.payload.clone())), clears.seen(view))
     }
 
-    fn answer(&self, entry: Option<&InternalEntry>, cleared: Option<Cleared>) -> Answer {
-        let entry = entry.filter(|e| e.kind == Kind::Value && !cleared.is_some_and(|c| c.deletes(e)))?;
-        let expired = entry.expires_at.is_some_and(|at| at <= self.expiry_floor);
-        (!expired).then(|| (entry.version, entry.payload.clone()))
+    fn answer(&self, found: Option<(Head, Bytes)>, cleared: Option<Cleared>) -> Answer {
+        let (head, payload) =
+            found.filter(|(h, _)| h.kind == Kind::Value && !cleared.is_some_and(|c| c.deletes(h)))?;
+        let expired = head.expires_at.is_some_and(|at| at <= self.expiry_floor);
+        (!expired).then_some((head.version, payload))
     }
 
     fn check(&self) {

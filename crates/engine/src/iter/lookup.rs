@@ -60,16 +60,7 @@ mod tests {
     use super::*;
 
     fn entry(version: Version, sequence: u64, kind: Kind, late: bool) -> Head {
-        InternalEntry {
-            key: Bytes::from_static(b"k"),
-            version,
-            sequence,
-            kind,
-            late,
-            expires_at: None,
-            tag: 0,
-            payload: Bytes::new(),
-        }
+        Head { version, sequence, kind, late, expires_at: None, tag: 0 }
     }
 
     fn run(at: Version, upto: u64, hidden: &[Version], sources: &[&[Head]]) -> Option<Version> {

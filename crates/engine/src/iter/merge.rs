@@ -22,7 +22,8 @@ struct Source {
 impl Merge {
     /// Merges sources given from the newest to the oldest.
     pub(crate) fn new(cursors: Vec<Box<dyn Cursor>>, backward: bool) -> Merge {
-        let mut sources: Vec<Source> = cursors.into_iter().enumerate().map(|(rank, cursor)| Source { cursor, rank }).collect();
+        let mut sources: Vec<Source> =
+            cursors.into_iter().enumerate().map(|(rank, cursor)| Source { cursor, rank }).collect();
         sources.retain(|source| source.cursor.head().is_some());
         sources.sort_by(|a, b| order(a, b, backward));
         Merge { sources, backward }

@@ -1,9 +1,12 @@
 //! A range of keys as a view sees it.
 
-use super::merge::Merge;
 use super::visible::{Cleared, Visibility};
+use super::{Cursor, Merge};
 use crate::error::Result;
-use crate::types::{InternalEntry, Kind};
+use crate::sst::Head;
+use crate::store::Shared;
+use crate::tree::Sources;
+use crate::types::{Kind, Version};
 use crate::view::{Found, FoundKind};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -11,15 +14,10 @@ use std::sync::Arc;
 /// A streaming range: the newest visible entry of each key, in key order or backwards. It reads a fixed state, whatever is written meanwhile,
 /// and keeps the files of that state in place as long as it lives.
 pub struct Range {
-    merge: Merge,
-    view: Visibility,
-    cleared: Option<Cleared>,
-    backward: bool,
+    parts: RangeParts,
     tombstones: bool,
     keys_only: bool,
     failed: bool,
-    /// Keeps tables from being removed while they are read.
-    _pin: Option<Arc<dyn Send + Sync>>,
 }
 
 /// What a range is made of.
@@ -28,22 +26,17 @@ pub(crate) struct RangeParts {
     pub(crate) view: Visibility,
     pub(crate) cleared: Option<Cleared>,
     pub(crate) backward: bool,
-    pub(crate) pin: Option<Arc<dyn Send + Sync>>,
+    pub(crate) shared: Arc<Shared>,
+    /// Keeps the files in place.
+    pub(crate) pin: Arc<Sources>,
 }
+
+/// What decides for a key: the entry, and its payload as it stands.
+type Decided = (Head, Bytes);
 
 impl Range {
     pub(crate) fn new(parts: RangeParts) -> Range {
-        let RangeParts { merge, view, cleared, backward, pin } = parts;
-        Range {
-            merge,
-            view,
-            cleared,
-            backward,
-            tombstones: false,
-            keys_only: false,
-            failed: false,
-            _pin: pin,
-        }
+        Range { parts, tombstones: false, keys_only: false, failed: false }
     }
 
     /// Shows tombstones too (of keys, not those that only a clear makes).
@@ -59,65 +52,61 @@ impl Range {
     }
 
     fn advance_to_found(&mut self) -> Result<Option<(Bytes, Found)>> {
-        loop {
-            let Some(first) = self.merge.entry() else { return Ok(None) };
-            let key = first.key.clone();
-            let visible =
-                if self.backward { self.resolve_backward(&key)? } else { self.resolve_forward(&key)? };
-            let Some((entry, value)) = visible else { continue };
-            if self.cleared.is_some_and(|cleared| cleared.deletes(&entry)) {
+        while self.parts.merge.head().is_some() {
+            let key = self.parts.merge.key_bytes();
+            let decided =
+                if self.parts.backward { self.resolve_backward(&key)? } else { self.resolve_forward(&key)? };
+            let Some((head, payload)) = decided else { continue };
+            if self.parts.cleared.is_some_and(|cleared| cleared.deletes(&head)) {
                 continue;
             }
-            let kind = FoundKind::of(entry.kind);
+            let kind = FoundKind::of(head.kind);
             if kind == FoundKind::Value || self.tombstones {
-                let InternalEntry { version, sequence, expires_at, tag, .. } = entry;
+                let Head { version, sequence, expires_at, tag, .. } = head;
+                let value = match head.kind {
+                    Kind::BlobPointer if self.keys_only => Bytes::new(),
+                    _ => self.parts.shared.value(&key, &head, payload)?,
+                };
                 return Ok(Some((key, Found { version, sequence, kind, value, expires_at, tag })));
             }
         }
-    }
-
-    /// The entry that stands first and its value, which may stand apart.
-    fn materialise(&self, entry: &InternalEntry) -> Result<(InternalEntry, Bytes)> {
-        let value = match (entry.kind, self.merge.payloads()) {
-            (Kind::Value, _) => entry.payload.clone(),
-            (Kind::BlobPointer, Some(payloads)) if !self.keys_only => payloads.read(entry)?,
-            _ => Bytes::new(),
-        };
-        Ok((entry.clone(), value))
+        Ok(None)
     }
 
     /// Entries of a key come from the highest version down: the first that is seen decides.
-    fn resolve_forward(&mut self, key: &Bytes) -> Result<Option<(InternalEntry, Bytes)>> {
-        let mut found = None;
-        let mut retracted = None;
-        while let Some(entry) = self.merge.entry().filter(|e| e.key == *key) {
-            if found.is_none()
-                && self.view.admits(entry.version, entry.sequence)
-                && retracted != Some(entry.version)
+    fn resolve_forward(&mut self, key: &Bytes) -> Result<Option<Decided>> {
+        let RangeParts { merge, view, .. } = &mut self.parts;
+        let mut decided = None;
+        let mut retracted: Option<Version> = None;
+        while let Some(head) = merge.head().copied().filter(|_| merge.key() == &key[..]) {
+            if decided.is_none()
+                && view.admits(head.version, head.sequence)
+                && retracted != Some(head.version)
             {
-                if entry.kind == Kind::Retract {
-                    retracted = Some(entry.version);
+                if head.kind == Kind::Retract {
+                    retracted = Some(head.version);
                 } else {
-                    found = Some(self.materialise(entry)?);
+                    decided = Some((head, merge.payload()?));
                 }
             }
-            self.merge.advance()?;
+            merge.advance()?;
         }
-        Ok(found)
+        Ok(decided)
     }
 
     /// Entries of a key come from the lowest version up, of one version the oldest first: the last that is seen decides.
-    fn resolve_backward(&mut self, key: &Bytes) -> Result<Option<(InternalEntry, Bytes)>> {
-        let mut lower: Option<(InternalEntry, Bytes)> = None;
-        let mut current: Option<(InternalEntry, Bytes)> = None;
-        while let Some(entry) = self.merge.entry().filter(|e| e.key == *key) {
-            if self.view.admits(entry.version, entry.sequence) {
-                if current.as_ref().is_some_and(|(e, _)| e.version != entry.version) {
+    fn resolve_backward(&mut self, key: &Bytes) -> Result<Option<Decided>> {
+        let RangeParts { merge, view, .. } = &mut self.parts;
+        let mut lower: Option<Decided> = None;
+        let mut current: Option<Decided> = None;
+        while let Some(head) = merge.head().copied().filter(|_| merge.key() == &key[..]) {
+            if view.admits(head.version, head.sequence) {
+                if current.as_ref().is_some_and(|(seen, _)| seen.version != head.version) {
                     lower = current.take();
                 }
-                current = if entry.kind == Kind::Retract { None } else { Some(self.materialise(entry)?) };
+                current = if head.kind == Kind::Retract { None } else { Some((head, merge.payload()?)) };
             }
-            self.merge.advance()?;
+            merge.advance()?;
         }
         Ok(current.or(lower))
     }
@@ -138,9 +127,10 @@ impl Iterator for Range {
 
 impl std::fmt::Debug for Range {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tables = self.parts.pin.levels.tables().count();
         f.debug_struct("Range")
-            .field("view", &self.view)
-            .field("backward", &self.backward)
+            .field("view", &self.parts.view)
+            .field("tables", &tables)
             .finish_non_exhaustive()
     }
 }

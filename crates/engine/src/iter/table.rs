@@ -22,12 +22,22 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     /// A cursor that starts at the first entry of its direction. `bulk` reads ahead from the start and leaves the cache alone.
-    pub(crate) fn new(file: &TableFile, space: Space, bounds: &Bounds, backward: bool, bulk: bool) -> Result<TableCursor> {
+    pub(crate) fn new(
+        file: &TableFile,
+        space: Space,
+        bounds: &Bounds,
+        backward: bool,
+        bulk: bool,
+    ) -> Result<TableCursor> {
         let table = Arc::clone(file.table()?);
         let iter = if bulk { TableIter::bulk(table, space) } else { TableIter::new(table, space) };
         let ceiling = file.foreign.map(|foreign| foreign.ceiling);
         let mut cursor = TableCursor { iter, bounds: bounds.clone(), backward, ceiling, head: None };
-        if backward { cursor.seek_high()? } else { cursor.seek_low()? }
+        if backward {
+            cursor.seek_high()?;
+        } else {
+            cursor.seek_low()?;
+        }
         cursor.settle()?;
         Ok(cursor)
     }
@@ -126,8 +136,15 @@ pub(crate) struct LevelCursor {
 
 impl LevelCursor {
     /// Over tables in key order.
-    pub(crate) fn new(tables: &[Arc<TableFile>], bounds: &Bounds, backward: bool, bulk: bool) -> Result<LevelCursor> {
-        let overlaps = |table: &&Arc<TableFile>| bounds.overlaps(&table.meta.properties.smallest_key, &table.meta.properties.largest_key);
+    pub(crate) fn new(
+        tables: &[Arc<TableFile>],
+        bounds: &Bounds,
+        backward: bool,
+        bulk: bool,
+    ) -> Result<LevelCursor> {
+        let overlaps = |table: &&Arc<TableFile>| {
+            bounds.overlaps(&table.meta.properties.smallest_key, &table.meta.properties.largest_key)
+        };
         let mut rest: Vec<_> = tables.iter().filter(overlaps).cloned().collect();
         if !backward {
             rest.reverse();
@@ -140,7 +157,8 @@ impl LevelCursor {
     fn settle(&mut self) -> Result<()> {
         while self.current.as_ref().is_none_or(|current| current.head().is_none()) {
             let Some(next) = self.rest.pop() else { return Ok(()) };
-            self.current = Some(TableCursor::new(&next, Space::Data, &self.bounds, self.backward, self.bulk)?);
+            self.current =
+                Some(TableCursor::new(&next, Space::Data, &self.bounds, self.backward, self.bulk)?);
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ fn as_placed<'a>(bound: &'a Bound<(&'a [u8], Version, Sequence)>) -> Bound<&'a (
 }
 
 impl Memtable for List {
-    fn insert(&self, space: Space, entry: MemtableEntry) {
+    fn insert(&self, space: Space, entry: MemtableEntry) -> u64 {
         let MemtableEntry { key, head, payload } = entry;
         let Head { version, sequence, kind, late, expires_at, tag } = head;
         let bytes = (key.len() + payload.len()) as u64 + ENTRY_OVERHEAD_BYTES;
@@ -152,6 +152,7 @@ impl Memtable for List {
             Space::Notes => drop(self.notes.write().insert(place, content)),
             Space::Clears => drop(self.clears.write().insert(place, content)),
         }
+        bytes
     }
 
     fn lookup(&self, key: &[u8], at: Version, visit: &mut Visit<'_>) -> Result<()> {

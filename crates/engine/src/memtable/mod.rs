@@ -47,8 +47,8 @@ pub(crate) type Visit<'a> = dyn FnMut(&Head, &dyn Fn() -> Bytes) -> Result<Contr
 
 /// What every memtable does. Entries are never changed or removed; no `(key, version, sequence)` comes twice.
 pub(crate) trait Memtable: Send + Sync {
-    /// Adds an entry. Called by one thread at a time.
-    fn insert(&self, space: Space, entry: MemtableEntry);
+    /// Adds an entry and answers the memory that it takes. Called by one thread at a time.
+    fn insert(&self, space: Space, entry: MemtableEntry) -> u64;
 
     /// Shows the entries of `key` with a version at or below `at`, in internal order, until told to stop.
     fn lookup(&self, key: &[u8], at: Version, visit: &mut Visit<'_>) -> Result<()>;

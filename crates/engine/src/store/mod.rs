@@ -1,65 +1,39 @@
 //! A store: many trees behind one log, one cache and one memory budget.
 
+mod shared;
+mod trees;
 mod write;
 
-use crate::commit::Commit;
-use crate::error::{Error, Result};
-use crate::options::{Parts, Settings, TreeSettings};
-use crate::snapshot::{Snapshot, Snapshots};
-use crate::tree::{Tree, TreeId, TreeState};
-use crate::types::{Durability, Sequence};
-use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Acquire, Release},
-};
+pub(crate) use shared::{Recovered, Shared};
+pub(crate) use trees::Trees;
+pub(crate) use write::replay;
 
-/// Longest name of a tree, in bytes.
-const TREE_NAME_BYTES_MAX: usize = 255;
-/// Most trees of a store.
-const TREES_MAX: usize = 65_536;
+use crate::background::{self, Workers};
+use crate::error::Result;
+use crate::options::{Parts, Settings};
+use crate::recovery;
+use crate::snapshot::Snapshot;
+use crate::types::{Durability, Sequence};
+use crate::version::Change;
+use crate::wal::Commit;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// An open store. Cheap to clone; closed by [`Store::close`], or when the last clone is dropped.
+///
+/// The folder stays locked until the trees' handles are gone too.
 #[derive(Clone)]
 pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    closer: Arc<Closer>,
+}
+
+/// Closes the store with its last handle.
+struct Closer {
     shared: Arc<Shared>,
-}
-
-/// What all handles, trees and workers of a store share.
-pub(crate) struct Shared {
-    pub(crate) path: PathBuf,
-    pub(crate) settings: Settings,
-    pub(crate) parts: Parts,
-    /// Held by who gives out sequences: log record, memtables and publication happen in the same order.
-    pub(crate) writer: Mutex<write::Writer>,
-    /// Everything up to this sequence is seen by readers.
-    visible: AtomicU64,
-    trees: RwLock<Trees>,
-    snapshots: Arc<Snapshots>,
-    closed: AtomicBool,
-}
-
-#[derive(Default)]
-struct Trees {
-    by_name: BTreeMap<Arc<str>, Arc<TreeState>>,
-    next_id: TreeId,
-}
-
-impl Shared {
-    pub(crate) fn visible(&self) -> Sequence {
-        self.visible.load(Acquire)
-    }
-
-    pub(crate) fn publish(&self, sequence: Sequence) {
-        self.visible.store(sequence, Release);
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.closed.load(Acquire) { Err(Error::Closed) } else { Ok(()) }
-    }
+    workers: Mutex<Option<Workers>>,
 }
 
 impl Store {
@@ -68,17 +42,10 @@ impl Store {
     /// # Errors
     /// `Locked` if another process has it, `UnknownFormat`, `Damaged` and `Io` of what lies there.
     pub fn open(path: impl AsRef<Path>, settings: Settings, parts: Parts) -> Result<Store> {
-        let shared = Shared {
-            path: path.as_ref().to_owned(),
-            settings,
-            parts,
-            writer: Mutex::default(),
-            visible: AtomicU64::new(0),
-            trees: RwLock::new(Trees { by_name: BTreeMap::new(), next_id: 1 }),
-            snapshots: Arc::default(),
-            closed: AtomicBool::new(false),
-        };
-        Ok(Store { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared::new(recovery::open(path.as_ref(), settings, parts)?));
+        let workers = shared.settings.background_threads.then(|| Workers::start(&shared)).transpose()?;
+        let closer = Closer { shared: Arc::clone(&shared), workers: Mutex::new(workers) };
+        Ok(Store { shared, closer: Arc::new(closer) })
     }
 
     /// The folder.
@@ -91,99 +58,33 @@ impl Store {
         &self.shared.settings
     }
 
-    /// The tree of this name; created, durably, if there is none (then with these settings).
-    ///
-    /// # Errors
-    /// `TooLarge` for a name over 255 bytes, `Invalid` at 65 536 trees; `Poisoned` and `Io` when it can't be made durable.
-    pub fn tree(&self, name: &str, settings: TreeSettings) -> Result<Tree> {
-        if let Some(tree) = self.find_tree(name) {
-            return Ok(tree);
-        }
-        self.shared.check_open()?;
-        if name.len() > TREE_NAME_BYTES_MAX {
-            let (size, limit) = (name.len() as u64, TREE_NAME_BYTES_MAX as u64);
-            return Err(Error::TooLarge { what: "tree name", size, limit, setting: "a fixed limit" });
-        }
-        let mut trees = self.shared.trees.write();
-        if let Some(state) = trees.by_name.get(name) {
-            return Ok(self.handle(state));
-        }
-        if trees.by_name.len() >= TREES_MAX {
-            return Err(Error::Invalid(format!("a store holds at most {TREES_MAX} trees")));
-        }
-        let state = Arc::new(TreeState::new(trees.next_id, name, settings));
-        trees.next_id += 1;
-        trees.by_name.insert(name.into(), Arc::clone(&state));
-        Ok(self.handle(&state))
-    }
-
-    /// The tree of this name, if there is one.
-    pub fn find_tree(&self, name: &str) -> Option<Tree> {
-        self.shared.trees.read().by_name.get(name).map(|state| self.handle(state))
-    }
-
-    /// The names of all trees, sorted.
-    pub fn tree_names(&self) -> Vec<Arc<str>> {
-        self.shared.trees.read().by_name.keys().cloned().collect()
-    }
-
-    /// Drops a tree with all it holds. Handles to it read on and refuse to write.
-    ///
-    /// # Errors
-    /// `Poisoned` and `Io` when it can't be made durable. No tree of this name is no error: `false`.
-    pub fn drop_tree(&self, name: &str) -> Result<bool> {
-        self.shared.check_open()?;
-        let _writer = self.shared.writer.lock();
-        let Some(state) = self.shared.trees.write().by_name.remove(name) else { return Ok(false) };
-        state.dropped.store(true, Release);
-        Ok(true)
-    }
-
-    /// Gives each of two trees the other's name, at once.
-    ///
-    /// # Errors
-    /// `Invalid` if one does not exist; `Poisoned` and `Io` when it can't be made durable.
-    pub fn swap_trees(&self, one: &str, other: &str) -> Result<()> {
-        self.shared.check_open()?;
-        let mut trees = self.shared.trees.write();
-        let find = |name: &str| {
-            let entry =
-                trees.by_name.get_key_value(name).map(|(name, state)| (Arc::clone(name), Arc::clone(state)));
-            entry.ok_or_else(|| Error::Invalid(format!("there is no tree {name} to swap")))
-        };
-        let ((one, a), (other, b)) = (find(one)?, find(other)?);
-        *a.name.write() = Arc::clone(&other);
-        *b.name.write() = Arc::clone(&one);
-        trees.by_name.insert(one, b);
-        trees.by_name.insert(other, a);
-        Ok(())
-    }
-
     /// The last sequence that readers see.
     pub fn visible(&self) -> Sequence {
         self.shared.visible()
     }
 
-    /// The last sequence that a write of this class would be acknowledged for by now.
+    /// The last sequence that is as safe as this class asks for, with all before it.
     pub fn acknowledged(&self, durability: Durability) -> Sequence {
-        let _ = durability;
-        self.shared.visible()
+        match durability {
+            Durability::Buffered => self.shared.visible(),
+            Durability::Written => self.shared.log.written(),
+            Durability::Synced => self.shared.log.synced(),
+        }
     }
 
     /// The last sequence that survives power loss, with all before it.
     pub fn synced(&self) -> Sequence {
-        self.acknowledged(Durability::Synced)
+        self.shared.log.synced()
     }
 
     /// A commit of everything up to a sequence: what a reply waits for that rests on what was read.
     pub fn commit_at(&self, sequence: Sequence, durability: Durability) -> Commit {
-        let _ = durability;
-        Commit::resolved(sequence)
+        self.shared.log.commit(sequence, durability)
     }
 
     /// Writes and syncs a group of commits that waits, on this thread. Answers whether there was one.
     pub fn lead(&self) -> bool {
-        false
+        self.shared.log.lead()
     }
 
     /// A moment of the whole store to read from.
@@ -191,17 +92,63 @@ impl Store {
         self.shared.snapshots.take(|| self.shared.visible(), self.shared.parts.clock.monotonic())
     }
 
-    /// Closes the store: writes refuse from here on.
+    /// Brings everything that was written so far from memory into tables, and the floors to disk.
     ///
     /// # Errors
-    /// `Io` of the log's last write.
-    pub fn close(&self) -> Result<()> {
-        self.shared.closed.store(true, Release);
-        Ok(())
+    /// `Io` and `DiskFull` of the files written, `Poisoned`, `Closed`.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.check_open()?;
+        self.shared.flush_all()?;
+        self.shared.persist_floors()
     }
 
-    fn handle(&self, state: &Arc<TreeState>) -> Tree {
-        Tree::new(Arc::clone(&self.shared), Arc::clone(state))
+    /// One turn of background work, for stores without threads of their own: syncs the log and, if there is a reason to, flushes or compacts
+    /// once. Answers whether there may be more to do.
+    ///
+    /// # Errors
+    /// `Io` and `DiskFull` of the files written, `Poisoned`, `Closed`.
+    pub fn run_background(&self) -> Result<bool> {
+        self.shared.check_open()?;
+        self.shared.log.maintain();
+        background::turn(&self.shared)
+    }
+
+    /// Closes the store: writes refuse from here on, everything written becomes durable, and the folder says that it was closed in order.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Io` of the log's last write.
+    pub fn close(&self) -> Result<()> {
+        self.closer.close()
+    }
+}
+
+impl Closer {
+    fn close(&self) -> Result<()> {
+        let shared = &self.shared;
+        {
+            let _writer = shared.writer.lock();
+            if shared.closed.swap(true, AcqRel) {
+                return Ok(());
+            }
+        }
+        shared.signals.stop();
+        if let Some(workers) = self.workers.lock().take() {
+            workers.join();
+        }
+        let closed = shared.log.close().and_then(|()| shared.edit(vec![Change::Closed], || ()));
+        shared.files.graveyard.sweep(&*shared.parts.fs);
+        *shared.lock.lock() = None;
+        closed
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if !self.shared.closed.load(Acquire)
+            && let Err(error) = self.close()
+        {
+            tracing::warn!(path = %self.shared.path.display(), %error, "the store was not closed in order; it recovers when it is opened");
+        }
     }
 }
 

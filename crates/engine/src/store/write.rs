@@ -1,115 +1,144 @@
 //! The way of a write: checks, sequence and log, memtables, publication; all under the writer's lock, so that they happen in one order.
 
-use super::Store;
+use super::{Shared, Store, Trees};
 use crate::batch::{Batch, BatchTree};
-use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::iter::{Cleared, Clears};
+use crate::memtable::{Memtable, MemtableEntry};
 use crate::record::{Operation, Operations};
-use crate::tree::{Sources, TreeState};
-use crate::types::{Durability, InternalEntry, Kind, Sequence, Space};
+use crate::sst::Head;
+use crate::tree::{TreeState, clear_payload};
+use crate::types::{Durability, Kind, Sequence, Space};
+use crate::wal::Commit;
 use bytes::Bytes;
+use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What is behind the writer's lock.
 #[derive(Default)]
-pub(crate) struct Writer {
-    next_sequence: Sequence,
-}
+pub(crate) struct Writer {}
 
 impl Store {
     /// Writes a batch: all of it or nothing. Readers see it when this returns; the commit tells when it is as durable as asked for. Never waits.
     ///
     /// # Errors
     /// `Busy` when the write buffers are full, `DiskFull`, `Poisoned`, `BelowFloor` for a version at or below a tree's floor, `TooLarge`,
-    /// `Invalid` for a dropped tree, `Closed`. In all of them nothing was written.
-    pub fn write(&self, batch: Batch, durability: Durability) -> Result<Commit> {
+    /// `Invalid` for a dropped tree, `Closed`. In all of them nothing was written, and the batch can be written again.
+    pub fn write(&self, batch: impl Borrow<Batch>, durability: Durability) -> Result<Commit> {
         let shared = &*self.shared;
+        let batch: &Batch = batch.borrow();
         batch.check(shared.settings.batch_limit_bytes(), shared.settings.value_limit_bytes())?;
         if batch.is_empty() {
             return Ok(self.commit_at(self.visible(), durability));
         }
-        let Batch { record, operations, trees, .. } = batch;
-        let record = Bytes::from(record);
+        let record = Bytes::copy_from_slice(&batch.record);
         let mut writer = shared.writer.lock();
         shared.check_open()?;
-        trees.iter().try_for_each(check_tree)?;
-        let first = writer.next_sequence.max(1);
-        writer.next_sequence = first + operations;
-        insert(&trees, &record, first)?;
-        let last = first + operations - 1;
-        shared.publish(last);
+        shared.stall.admit(record.len() as u64, &shared.parts, &shared.path)?;
+        batch.trees.iter().try_for_each(check_tree)?;
+        let first = shared.log.push(&record, batch.operations, durability)?;
+        shared.insert(&mut writer, &batch.trees, &record, first)?;
+        let last = first + batch.operations - 1;
+        shared.published.store(last, Release);
         drop(writer);
         Ok(self.commit_at(last, durability))
     }
 }
 
 fn check_tree(tree: &BatchTree) -> Result<()> {
-    let state = &tree.state;
-    if state.dropped.load(Acquire) {
-        return Err(Error::Invalid(format!("tree {} ({}) was dropped", state.name.read(), state.id)));
-    }
-    let floor = state.write_floor();
+    tree.state.check_exists()?;
+    let floor = tree.state.write_floor();
     if floor > 0 && tree.lowest <= floor {
         return Err(Error::BelowFloor { version: tree.lowest, floor });
     }
     Ok(())
 }
 
-fn insert(trees: &[BatchTree], record: &Bytes, first: Sequence) -> Result<()> {
-    let mut current = None;
-    for (sequence, operation) in (first..).zip(Operations::new(record)) {
-        let operation =
-            operation.map_err(|expected| Error::Invalid(format!("a batch's record lacks {expected}")))?;
-        if current.as_ref().is_none_or(|(state, _): &(&Arc<TreeState>, _)| state.id != operation.tree) {
-            let tree = trees.iter().find(|t| t.state.id == operation.tree);
-            let state = &tree
-                .ok_or_else(|| {
-                    Error::Invalid("a batch's record names a tree that the batch does not".into())
-                })?
-                .state;
-            current = Some((state, state.writable()));
+impl Shared {
+    fn insert(
+        &self,
+        _writer: &mut Writer,
+        trees: &[BatchTree],
+        record: &Bytes,
+        first: Sequence,
+    ) -> Result<()> {
+        let mut added = 0;
+        let mut current: Option<(&Arc<TreeState>, Arc<dyn Memtable>)> = None;
+        for (sequence, operation) in (first..).zip(Operations::new(record)) {
+            let operation =
+                operation.map_err(|expected| Error::Invalid(format!("a batch's record lacks {expected}")))?;
+            let (state, memtable) = match current.take().filter(|(state, _)| state.id == operation.tree) {
+                Some(same) => same,
+                None => {
+                    let tree = trees.iter().find(|t| t.state.id == operation.tree);
+                    let state = &tree
+                        .ok_or_else(|| {
+                            Error::Invalid("a batch's record names a tree that the batch does not".into())
+                        })?
+                        .state;
+                    (state, state.writable())
+                }
+            };
+            added += insert_operation(state, &*memtable, record, &operation, (first, sequence));
+            current = Some((state, memtable));
         }
-        if let Some((state, memtable)) = &current {
-            memtable.insert(operation.space, entry_of(state, record, &operation, sequence));
-            if operation.space == Space::Clears {
-                note_clear(state, &operation, sequence, first);
-            }
+        self.after_insert(trees, added);
+        Ok(())
+    }
+
+    /// Seals what has become large, and wakes who flushes.
+    fn after_insert(&self, trees: &[BatchTree], added: u64) {
+        let limit = self.settings.memtable_limit_bytes();
+        let mut wanted = self.stall.add(added);
+        for tree in trees {
+            let full = tree
+                .state
+                .sources
+                .load()
+                .active
+                .as_ref()
+                .is_some_and(|active| active.summary().bytes >= limit);
+            wanted |= full && tree.state.seal();
+        }
+        if wanted {
+            self.signals.flush_wanted();
         }
     }
-    Ok(())
 }
 
-/// The entry of an operation: key and value are slices of the record.
-fn entry_of(
+/// Puts one operation into its tree's memtable; answers the memory taken.
+fn insert_operation(
     state: &TreeState,
+    memtable: &dyn Memtable,
     record: &Bytes,
     operation: &Operation<'_>,
-    sequence: Sequence,
-) -> InternalEntry {
+    (batch, sequence): (Sequence, Sequence),
+) -> u64 {
     let late = operation.space == Space::Data && operation.version <= state.sealed_largest.load(Relaxed);
-    InternalEntry {
-        key: record.slice_ref(operation.key),
-        version: operation.version,
-        sequence,
-        kind: operation.kind,
-        late,
-        expires_at: operation.expires_at,
-        tag: operation.tag,
-        payload: record.slice_ref(operation.payload),
+    let &Operation { space, kind, version, expires_at, tag, key, payload, .. } = operation;
+    let head = Head { version, sequence, kind, late, expires_at, tag };
+    let payload = if kind == Kind::Clear { clear_payload(batch) } else { record.slice_ref(payload) };
+    let key = if key.is_empty() { Bytes::new() } else { record.slice_ref(key) };
+    let added = memtable.insert(space, MemtableEntry { key, head, payload: payload.clone() });
+    if space == Space::Clears {
+        state.note_clear(&head, &payload);
     }
+    added
 }
 
-/// Readers hold a tree's clears ready: they are asked for every key.
-fn note_clear(state: &TreeState, operation: &Operation<'_>, sequence: Sequence, batch: Sequence) {
-    state.sources.rcu(|sources| {
-        let clears = sources.clears.as_deref().cloned().unwrap_or_default();
-        let clears: Clears = if operation.kind == Kind::Clear {
-            clears.with(Cleared { version: operation.version, sequence, batch })
-        } else {
-            clears.without(operation.version, sequence)
-        };
-        Sources { clears: Some(Arc::new(clears)), ..Sources::clone(sources) }
-    });
+/// Puts a record of the log back into the memtables, but for what stands in tables already. Answers the last sequence of the record, or what
+/// was expected in it.
+pub(crate) fn replay(trees: &Trees, first: Sequence, record: &[u8]) -> Result<Sequence, &'static str> {
+    let record = Bytes::copy_from_slice(record);
+    let mut last = first;
+    for (sequence, operation) in (first..).zip(Operations::new(&record)) {
+        let operation = operation?;
+        last = sequence;
+        // A tree that is not there was dropped later.
+        let Some(state) = trees.by_id.get(&operation.tree) else { continue };
+        if sequence > state.flushed.load(Acquire) {
+            insert_operation(state, &*state.writable(), &record, &operation, (first, sequence));
+        }
+    }
+    Ok(last)
 }

@@ -131,6 +131,25 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Change>, (usize, &'static str)>
 }
 
 impl Change {
+    /// The tree that must exist for the change to make sense.
+    pub(crate) fn needs_tree(&self) -> Option<TreeId> {
+        match self {
+            Change::TreeCreated { .. }
+            | Change::NeededFrom { .. }
+            | Change::NextIds { .. }
+            | Change::Closed => None,
+            Change::TreeDropped { tree }
+            | Change::TreeNamed { tree, .. }
+            | Change::TableAdded { tree, .. }
+            | Change::TableRemoved { tree, .. }
+            | Change::TableMoved { tree, .. }
+            | Change::BlobAdded { tree, .. }
+            | Change::BlobRemoved { tree, .. }
+            | Change::Flushed { tree, .. }
+            | Change::Floor { tree, .. } => Some(*tree),
+        }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) -> u64 {
         let mut numbers = |numbers: &[u64]| numbers.iter().for_each(|number| put_varint(out, *number));
         match self {
@@ -256,16 +275,29 @@ mod tests {
     use crate::sst::{Compression, Properties};
 
     fn one_of_each() -> Vec<Change> {
-        let meta = TableMeta { id: 9, file_bytes: 77, hash: 5, properties: Properties::empty(9, 0, 1, Compression::Lz4) };
+        let meta = TableMeta {
+            id: 9,
+            file_bytes: 77,
+            hash: 5,
+            properties: Properties::empty(9, 0, 1, Compression::Lz4),
+        };
         vec![
             Change::TreeCreated { tree: 3, name: "a tree".into(), newest_only: true },
             Change::TreeDropped { tree: 3 },
             Change::TreeNamed { tree: 3, name: "ü".into() },
-            Change::TableAdded { tree: 3, level: 2, meta: Box::new(meta.clone()), foreign: Some(Foreign { ceiling: 12 }) },
+            Change::TableAdded {
+                tree: 3,
+                level: 2,
+                meta: Box::new(meta.clone()),
+                foreign: Some(Foreign { ceiling: 12 }),
+            },
             Change::TableAdded { tree: 3, level: 0, meta: Box::new(meta), foreign: None },
             Change::TableRemoved { tree: 3, table: 300 },
             Change::TableMoved { tree: 3, table: 300, level: 6 },
-            Change::BlobAdded { tree: 3, blob: BlobFile { id: 4, file_bytes: 5, hash: 1 << 90, value_bytes: 6 } },
+            Change::BlobAdded {
+                tree: 3,
+                blob: BlobFile { id: 4, file_bytes: 5, hash: 1 << 90, value_bytes: 6 },
+            },
             Change::BlobRemoved { tree: 3, blob: 4 },
             Change::Flushed { tree: 3, upto: u64::MAX },
             Change::Floor { tree: 3, floor: FloorKind::Gc, value: 1 << 40 },

@@ -65,7 +65,13 @@ pub(crate) struct TableFile {
 
 impl TableFile {
     pub(crate) fn new(files: &Arc<Files>, meta: TableMeta, foreign: Option<Foreign>) -> Arc<TableFile> {
-        Arc::new(TableFile { meta, foreign, files: Arc::clone(files), open: OnceLock::new(), removed: AtomicBool::new(false) })
+        Arc::new(TableFile {
+            meta,
+            foreign,
+            files: Arc::clone(files),
+            open: OnceLock::new(),
+            removed: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -81,7 +87,8 @@ impl TableFile {
         if let Some(table) = self.open.get() {
             return Ok(table);
         }
-        let table = Table::open(Arc::clone(&self.files.fs), &self.path(), self.meta.clone(), &self.files.cache)?;
+        let table =
+            Table::open(Arc::clone(&self.files.fs), &self.path(), self.meta.clone(), &self.files.cache)?;
         Ok(self.open.get_or_init(|| table))
     }
 
@@ -143,7 +150,8 @@ impl Levels {
         let Some(tables) = self.levels.get_mut(level) else { return };
         let place = match level {
             0 => 0,
-            _ => tables.partition_point(|t| t.meta.properties.smallest_key < table.meta.properties.smallest_key),
+            _ => tables
+                .partition_point(|t| t.meta.properties.smallest_key < table.meta.properties.smallest_key),
         };
         tables.insert(place, table);
     }

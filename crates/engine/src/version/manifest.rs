@@ -80,7 +80,8 @@ impl Manifest {
     pub(crate) fn append(&mut self, changes: &[Change]) -> Result<()> {
         let mut body = Vec::new();
         edit::encode(changes, &mut body);
-        let length = u32::try_from(body.len()).map_err(|_| Error::Invalid("an edit of the file set over 4 GiB".into()))?;
+        let length = u32::try_from(body.len())
+            .map_err(|_| Error::Invalid("an edit of the file set over 4 GiB".into()))?;
         let mut frame = Vec::with_capacity(EDIT_HEAD_BYTES + body.len());
         frame.extend_from_slice(&EDIT_MAGIC);
         frame.extend_from_slice(&length.to_le_bytes());
@@ -166,7 +167,9 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Stored>> {
     let content = read_whole(fs, &current, 1 << 10)?;
     let line = String::from_utf8_lossy(&content);
     let named = line.split(' ').next().filter(|name| line == current_line(name)).and_then(number_of);
-    let number = named.ok_or_else(|| Error::damaged(&current, 0, "a manifest's name and its checksum", format!("{line:?}")))?;
+    let number = named.ok_or_else(|| {
+        Error::damaged(&current, 0, "a manifest's name and its checksum", format!("{line:?}"))
+    })?;
     let path = manifest_path(dir, number);
     let bytes = read_whole(fs, &path, MANIFEST_BYTES_MAX)?;
     let changes = parse(&path, number, &bytes)?;
@@ -182,7 +185,8 @@ fn parse(path: &Path, number: u64, bytes: &[u8]) -> Result<Vec<Change>> {
             let follower = (at + 1..bytes.len()).find(|&later| edit_at(bytes, later, number, None).is_some());
             // The first edit is the whole state and was durable before CURRENT named this file: it is never a torn end.
             if follower.is_some() || serial == 1 {
-                let found = follower.map_or("none".to_owned(), |later| format!("none, but a whole one at {later}"));
+                let found =
+                    follower.map_or("none".to_owned(), |later| format!("none, but a whole one at {later}"));
                 return Err(Error::damaged(path, at as u64, format!("edit {serial}"), found));
             }
             tracing::warn!(path = %path.display(), offset = at, "the manifest's last edit was torn by a crash; nothing rests on it");
@@ -190,7 +194,9 @@ fn parse(path: &Path, number: u64, bytes: &[u8]) -> Result<Vec<Change>> {
         };
         let body_at = at + EDIT_HEAD_BYTES;
         let decoded = edit::decode(body);
-        changes.extend(decoded.map_err(|(offset, what)| Error::damaged(path, (body_at + offset) as u64, what, "other bytes"))?);
+        changes.extend(decoded.map_err(|(offset, what)| {
+            Error::damaged(path, (body_at + offset) as u64, what, "other bytes")
+        })?);
         at = body_at + body.len();
         serial += 1;
     }
@@ -207,7 +213,11 @@ fn check_head(path: &Path, number: u64, bytes: &[u8]) -> Result<()> {
     match head() {
         Some((magic, format, found, sum)) if magic == MAGIC && Some(sum) == crc => {
             if format != FORMAT {
-                return Err(Error::UnknownFormat { path: path.to_owned(), found: format.to_string(), supported: "1" });
+                return Err(Error::UnknownFormat {
+                    path: path.to_owned(),
+                    found: format.to_string(),
+                    supported: "1",
+                });
             }
             if found != number {
                 return Err(Error::damaged(path, 8, format!("manifest number {number}"), found.to_string()));
@@ -253,7 +263,10 @@ mod tests {
         sample(dir.path());
         let stored = read(&StdFs, dir.path()).unwrap().unwrap();
         assert_eq!(stored.number, 3);
-        assert_eq!(stored.changes, [created(1), created(2), Change::Flushed { tree: 2, upto: 9 }, created(3)]);
+        assert_eq!(
+            stored.changes,
+            [created(1), created(2), Change::Flushed { tree: 2, upto: 9 }, created(3)]
+        );
         Manifest::create(&StdFs, dir.path(), 4, &[created(7)]).unwrap();
         assert_eq!(read(&StdFs, dir.path()).unwrap().unwrap().changes, [created(7)]);
         assert!(!manifest_path(dir.path(), 3).exists());

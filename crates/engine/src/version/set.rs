@@ -9,7 +9,10 @@ use crate::tree::TreeId;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::{Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// File ids are made durable this many at a time, before one of them is used: so an orphan always has an id below the stored one.
 const FILE_IDS_AHEAD: u64 = 64;
@@ -34,7 +37,12 @@ struct Inner {
 
 impl VersionSet {
     /// Begins a fresh manifest with a recovered (or new) state.
-    pub(crate) fn begin(fs: Arc<dyn Fs>, dir: &Path, number: u64, mut state: StoreState) -> Result<VersionSet> {
+    pub(crate) fn begin(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        number: u64,
+        mut state: StoreState,
+    ) -> Result<VersionSet> {
         let next_file = state.next_file.max(1);
         state.next_file = next_file + FILE_IDS_AHEAD;
         state.next_tree = state.next_tree.max(1);
@@ -55,7 +63,7 @@ impl VersionSet {
         let mut inner = self.inner.lock();
         if id >= inner.state.next_file {
             let ahead = Change::NextIds { file: id + FILE_IDS_AHEAD, tree: inner.state.next_tree };
-            self.write(&mut inner, vec![ahead])?;
+            self.write(&mut inner, &[ahead])?;
         }
         Ok(id)
     }
@@ -69,17 +77,21 @@ impl VersionSet {
     ///
     /// # Errors
     /// `Poisoned` after an earlier failure; `Io` of this one, after which the store must be poisoned: it is unknown whether the edit counts.
-    pub(crate) fn apply<T>(&self, changes: Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn apply<T>(&self, changes: &[Change], install: impl FnOnce() -> T) -> Result<T> {
         let mut inner = self.inner.lock();
         self.write(&mut inner, changes)?;
         Ok(install())
     }
 
     /// As [`VersionSet::apply`], with changes that depend on the state as it then is.
-    pub(crate) fn apply_with<T>(&self, changes: impl FnOnce(&StoreState) -> Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn apply_with<T>(
+        &self,
+        changes: impl FnOnce(&StoreState) -> Vec<Change>,
+        install: impl FnOnce() -> T,
+    ) -> Result<T> {
         let mut inner = self.inner.lock();
         let changes = changes(&inner.state);
-        self.write(&mut inner, changes)?;
+        self.write(&mut inner, &changes)?;
         Ok(install())
     }
 
@@ -93,14 +105,21 @@ impl VersionSet {
         self.failed.load(Acquire)
     }
 
-    fn write(&self, inner: &mut Inner, changes: Vec<Change>) -> Result<()> {
+    fn write(&self, inner: &mut Inner, changes: &[Change]) -> Result<()> {
         if self.failed.load(Acquire) {
             return Err(Error::Poisoned { reason: "an earlier edit of the manifest failed".into() });
+        }
+        if let Some(gone) = changes
+            .iter()
+            .find_map(|change| change.needs_tree().filter(|tree| !inner.state.trees.contains_key(tree)))
+        {
+            return Err(Error::Invalid(format!("tree {gone} was dropped")));
         }
         // In place, before it is durable: if that fails, nobody looks at the state again.
         let applied = changes.iter().cloned().try_for_each(|change| inner.state.apply(change));
         let applied = applied.map_err(|what| Error::Invalid(format!("an edit that can't be: {what}")));
-        let written = applied.and_then(|()| inner.manifest.append(&changes)).and_then(|()| self.rewrite_if_long(inner));
+        let written =
+            applied.and_then(|()| inner.manifest.append(changes)).and_then(|()| self.rewrite_if_long(inner));
         if written.is_err() {
             self.failed.store(true, Release);
         }
@@ -111,7 +130,8 @@ impl VersionSet {
         if inner.manifest.bytes() < REWRITE_BYTES_MIN.max(inner.begun_bytes * REWRITE_FACTOR) {
             return Ok(());
         }
-        inner.manifest = Manifest::create(&*self.fs, &self.dir, inner.manifest.number() + 1, &inner.state.to_changes())?;
+        inner.manifest =
+            Manifest::create(&*self.fs, &self.dir, inner.manifest.number() + 1, &inner.state.to_changes())?;
         inner.begun_bytes = inner.manifest.bytes();
         Ok(())
     }

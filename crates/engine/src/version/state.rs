@@ -35,16 +35,24 @@ impl StoreState {
     pub(crate) fn apply(&mut self, change: Change) -> Result<(), String> {
         match change {
             Change::TreeCreated { tree, name, newest_only } => {
-                if self.trees.insert(tree, TreeRecord { name, newest_only, ..TreeRecord::default() }).is_some() {
+                if self
+                    .trees
+                    .insert(tree, TreeRecord { name, newest_only, ..TreeRecord::default() })
+                    .is_some()
+                {
                     return Err(format!("tree {tree} created a second time"));
                 }
                 self.next_tree = self.next_tree.max(tree + 1);
             }
             Change::TreeDropped { tree } => {
-                self.trees.remove(&tree).ok_or_else(|| format!("tree {tree}, which does not exist, dropped"))?;
+                self.trees
+                    .remove(&tree)
+                    .ok_or_else(|| format!("tree {tree}, which does not exist, dropped"))?;
             }
             Change::TreeNamed { tree, name } => self.tree(tree)?.name = name,
-            Change::TableAdded { tree, level, meta, foreign } => self.tree(tree)?.level(level)?.push((*meta, foreign)),
+            Change::TableAdded { tree, level, meta, foreign } => {
+                self.tree(tree)?.level(level)?.push((*meta, foreign));
+            }
             Change::TableRemoved { tree, table } => drop(self.tree(tree)?.take_table(table)?),
             Change::TableMoved { tree, table, level } => {
                 let record = self.tree(tree)?;
@@ -54,7 +62,8 @@ impl StoreState {
             Change::BlobAdded { tree, blob } => drop(self.tree(tree)?.blobs.insert(blob.id, blob)),
             Change::BlobRemoved { tree, blob } => {
                 let removed = self.tree(tree)?.blobs.remove(&blob);
-                removed.ok_or_else(|| format!("blob file {blob}, which tree {tree} does not have, removed"))?;
+                removed
+                    .ok_or_else(|| format!("blob file {blob}, which tree {tree} does not have, removed"))?;
             }
             Change::Flushed { tree, upto } => {
                 let record = self.tree(tree)?;
@@ -85,7 +94,11 @@ impl StoreState {
             Change::NeededFrom { sequence: self.needed_from },
         ];
         for (&tree, record) in &self.trees {
-            changes.push(Change::TreeCreated { tree, name: record.name.clone(), newest_only: record.newest_only });
+            changes.push(Change::TreeCreated {
+                tree,
+                name: record.name.clone(),
+                newest_only: record.newest_only,
+            });
             changes.push(Change::Flushed { tree, upto: record.flushed });
             for floor in FloorKind::ALL {
                 let value = record.floors[floor as usize - 1];
@@ -94,8 +107,11 @@ impl StoreState {
                 }
             }
             for (level, tables) in (0_u8..).zip(&record.levels) {
-                let added = |(meta, foreign): &(TableMeta, Option<Foreign>)| {
-                    Change::TableAdded { tree, level, meta: Box::new(meta.clone()), foreign: *foreign }
+                let added = |(meta, foreign): &(TableMeta, Option<Foreign>)| Change::TableAdded {
+                    tree,
+                    level,
+                    meta: Box::new(meta.clone()),
+                    foreign: *foreign,
                 };
                 changes.extend(tables.iter().map(added));
             }
@@ -134,7 +150,13 @@ mod tests {
         let created = |tree| Change::TreeCreated { tree, name: format!("t{tree}"), newest_only: tree == 2 };
         let floor = Change::Floor { tree: 2, floor: FloorKind::Expiry, value: 44 };
         let blob = BlobFile { id: 5, file_bytes: 6, hash: 7, value_bytes: 8 };
-        let changes = [created(1), created(2), floor, Change::BlobAdded { tree: 2, blob }, Change::NextIds { file: 9, tree: 3 }];
+        let changes = [
+            created(1),
+            created(2),
+            floor,
+            Change::BlobAdded { tree: 2, blob },
+            Change::NextIds { file: 9, tree: 3 },
+        ];
         for change in changes {
             state.apply(change).unwrap();
         }

@@ -1,3 +1,4 @@
 //! The engine from outside, one module for each scenario.
 
 mod basics;
+mod reopen;

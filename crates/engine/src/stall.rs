@@ -1,0 +1,193 @@
+//! Admission: how much may be in memory before writes are slowed, and before they are refused; and whether the device has room.
+
+use crate::error::{Error, Result};
+use crate::options::{Clock, Parts, Settings};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Flushing speed assumed until it was measured.
+const FLUSH_BYTES_PER_SECOND: u64 = 50 << 20;
+const FLUSH_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+/// Longest time that a refused writer is told to wait.
+const RETRY_MAX: Duration = Duration::from_millis(50);
+const RETRY_MIN: Duration = Duration::from_micros(200);
+/// The device is asked for its free space after this part of the reserve was written, or this often while it is short of it.
+const DISK_CHECKS_PER_RESERVE: u64 = 16;
+const DISK_RECHECK: Duration = Duration::from_millis(100);
+
+pub(crate) struct Stall {
+    /// Bytes in memtables, sealed ones included.
+    used: AtomicU64,
+    /// From here on something is flushed.
+    flush_from: u64,
+    /// From here on writes are slowed to what flushing sustains.
+    slow_from: u64,
+    /// From here on they are refused.
+    limit: u64,
+    flush_bytes_per_second: AtomicU64,
+    /// When the next write of the slowed zone is due, in nanoseconds of the store's clock.
+    next_due: AtomicU64,
+    refused: AtomicU64,
+    disk: Disk,
+}
+
+struct Disk {
+    reserve: u64,
+    /// Bytes written since the device was last asked.
+    unchecked: AtomicU64,
+    low: AtomicBool,
+    last: Mutex<(Duration, u64)>,
+}
+
+impl Stall {
+    pub(crate) fn new(settings: &Settings) -> Stall {
+        let budget = settings.write_budget_bytes();
+        Stall {
+            used: AtomicU64::new(0),
+            flush_from: budget / 2,
+            slow_from: budget - budget / 4,
+            limit: budget,
+            flush_bytes_per_second: AtomicU64::new(FLUSH_BYTES_PER_SECOND),
+            next_due: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            disk: Disk {
+                reserve: settings.disk_reserve_bytes,
+                unchecked: AtomicU64::new(u64::MAX),
+                low: AtomicBool::new(false),
+                last: Mutex::default(),
+            },
+        }
+    }
+
+    /// Whether a write of this size may go on.
+    pub(crate) fn admit(&self, bytes: u64, parts: &Parts, path: &Path) -> Result<()> {
+        self.disk.admit(bytes, parts, path)?;
+        let used = self.used.load(Relaxed);
+        if used < self.slow_from {
+            return Ok(());
+        }
+        let admitted = self.pace(used, bytes, &*parts.clock);
+        if admitted.is_err() {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        admitted
+    }
+
+    /// In the slowed zone writes get what flushing sustains, and less the fuller it is.
+    fn pace(&self, used: u64, bytes: u64, clock: &dyn Clock) -> Result<()> {
+        let rate = self.flush_bytes_per_second.load(Relaxed);
+        let nanos = |bytes: u64| {
+            u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
+        };
+        if used >= self.limit {
+            return Err(busy(nanos(used - self.limit + bytes)));
+        }
+        let now = u64::try_from(clock.monotonic().as_nanos()).unwrap_or(u64::MAX);
+        let due = self.next_due.load(Relaxed);
+        if due > now {
+            return Err(busy(due - now));
+        }
+        let room = (self.limit - used) * 100 / (self.limit - self.slow_from);
+        let cost = nanos(bytes) * 100 / room.max(5);
+        self.next_due.store(now.saturating_add(cost), Relaxed);
+        Ok(())
+    }
+
+    /// Counts memory taken; answers whether something should be flushed.
+    pub(crate) fn add(&self, bytes: u64) -> bool {
+        self.used.fetch_add(bytes, Relaxed) + bytes >= self.flush_from
+    }
+
+    pub(crate) fn sub(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Bytes that should be flushed now.
+    pub(crate) fn excess(&self) -> u64 {
+        let used = self.used.load(Relaxed);
+        if used >= self.flush_from { used - self.flush_from / 2 } else { 0 }
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// How often a write was told to come again.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// Learns how fast flushing is.
+    pub(crate) fn flushed(&self, bytes: u64, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let rate = (bytes.saturating_mul(1_000_000) / micros).max(FLUSH_BYTES_PER_SECOND_MIN);
+        let before = self.flush_bytes_per_second.load(Relaxed);
+        self.flush_bytes_per_second.store((before * 3 + rate) / 4, Relaxed);
+    }
+}
+
+fn busy(nanos: u64) -> Error {
+    Error::Busy { retry_after: Duration::from_nanos(nanos).clamp(RETRY_MIN, RETRY_MAX) }
+}
+
+impl Disk {
+    fn admit(&self, bytes: u64, parts: &Parts, path: &Path) -> Result<()> {
+        let unchecked = self.unchecked.load(Relaxed).saturating_add(bytes);
+        self.unchecked.store(unchecked, Relaxed);
+        if !self.low.load(Relaxed) && unchecked < self.reserve / DISK_CHECKS_PER_RESERVE {
+            return Ok(());
+        }
+        let now = parts.clock.monotonic();
+        let mut last = self.last.lock();
+        if !self.low.load(Relaxed) || now >= last.0 + DISK_RECHECK {
+            // A device that does not say is taken as having room: the write itself will tell.
+            *last = (now, parts.fs.free_bytes(path).unwrap_or(u64::MAX));
+            self.unchecked.store(0, Relaxed);
+            self.low.store(last.1 < self.reserve, Relaxed);
+        }
+        if self.low.load(Relaxed) {
+            return Err(Error::DiskFull {
+                path: path.to_owned(),
+                available_bytes: last.1,
+                needed_bytes: self.reserve,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Still(AtomicU64);
+
+    impl Clock for Still {
+        fn monotonic(&self) -> Duration {
+            Duration::from_nanos(self.0.load(Relaxed))
+        }
+
+        fn unix_ms(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn writes_are_slowed_before_they_are_refused() {
+        let stall = Stall::new(&Settings { memory_bytes: 4 << 20, ..Settings::default() });
+        let clock = Still(AtomicU64::new(1));
+        assert!(!stall.add(stall.flush_from - 1));
+        assert!(stall.add(1), "from half on something is flushed");
+        stall.add(stall.slow_from - stall.flush_from);
+        assert!(stall.pace(stall.used(), 1000, &clock).is_ok());
+        let Err(Error::Busy { retry_after }) = stall.pace(stall.used(), 1000, &clock) else {
+            panic!("the second comes too soon")
+        };
+        clock.0.fetch_add(u64::try_from(retry_after.as_nanos()).unwrap(), Relaxed);
+        assert!(stall.pace(stall.used(), 1000, &clock).is_ok(), "a write that waited as told is taken");
+        clock.0.fetch_add(1 << 40, Relaxed);
+        assert!(matches!(stall.pace(stall.limit, 1000, &clock), Err(Error::Busy { .. })));
+    }
+}

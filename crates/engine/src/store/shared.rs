@@ -1,0 +1,171 @@
+//! What all handles, trees and workers of a store share.
+
+use super::trees::Trees;
+use super::write::Writer;
+use crate::background::Signals;
+use crate::error::{Error, Result};
+use crate::options::{Parts, Settings};
+use crate::snapshot::Snapshots;
+use crate::sst::{Access, Head};
+use crate::stall::Stall;
+use crate::tree::TreeState;
+use crate::types::{Kind, Sequence};
+use crate::version::{Change, Files, FloorKind, StoreState, VersionSet};
+use crate::wal::Log;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) parts: Parts,
+    pub(crate) files: Arc<Files>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) versions: VersionSet,
+    /// Held by who gives out sequences: log record, memtables and publication happen in the same order.
+    pub(crate) writer: Mutex<Writer>,
+    /// Everything up to this sequence is in the memtables of all trees.
+    pub(crate) published: AtomicU64,
+    pub(crate) trees: RwLock<Trees>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) stall: Stall,
+    pub(crate) signals: Signals,
+    /// Held by a flush: there is one at a time.
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) closed: AtomicBool,
+    floors_dirty: AtomicBool,
+    /// Keeps other processes out, until the store is closed.
+    pub(crate) lock: Mutex<Option<Box<dyn Send + Sync>>>,
+}
+
+/// What recovery hands over.
+pub(crate) struct Recovered {
+    pub(crate) path: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) parts: Parts,
+    pub(crate) files: Arc<Files>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) versions: VersionSet,
+    pub(crate) trees: Trees,
+    pub(crate) last_sequence: Sequence,
+    pub(crate) lock: Box<dyn Send + Sync>,
+}
+
+impl Shared {
+    pub(crate) fn new(recovered: Recovered) -> Shared {
+        let Recovered { path, settings, parts, files, log, versions, trees, last_sequence, lock } = recovered;
+        let stall = Stall::new(&settings);
+        for state in trees.by_id.values() {
+            stall.add(state.memory().bytes);
+        }
+        Shared {
+            path,
+            settings,
+            parts,
+            files,
+            log,
+            versions,
+            writer: Mutex::default(),
+            published: AtomicU64::new(last_sequence),
+            trees: RwLock::new(trees),
+            snapshots: Arc::default(),
+            stall,
+            signals: Signals::default(),
+            flushing: Mutex::default(),
+            closed: AtomicBool::new(false),
+            floors_dirty: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+        }
+    }
+
+    /// The last sequence that readers see. After poison: the last one that was acknowledged, as it is unknown what becomes of the others.
+    pub(crate) fn visible(&self) -> Sequence {
+        let published = self.published.load(Acquire);
+        if self.log.is_poisoned() { published.min(self.log.acknowledged()) } else { published }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Acquire) {
+            return Err(Error::Closed);
+        }
+        match self.log.is_poisoned().then(|| self.log.poison_reason()).flatten() {
+            Some(reason) => Err(Error::Poisoned { reason: reason.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes an edit of the file set durable, with floors that rose meanwhile, then shows it by `install`. A failure poisons the store.
+    pub(crate) fn edit<T>(&self, changes: Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
+        let trees = if self.floors_dirty.swap(false, Acquire) { self.tree_states() } else { Vec::new() };
+        let changes = |state: &StoreState| {
+            let mut changes = changes;
+            changes.extend(risen_floors(state, &trees));
+            changes
+        };
+        let applied = self.versions.apply_with(changes, install);
+        if let Err(error) = &applied
+            && self.versions.has_failed()
+        {
+            self.log.poison(&error.to_string());
+        }
+        applied
+    }
+
+    /// A floor rose: the next edit takes it along.
+    pub(crate) fn floors_rose(&self) {
+        self.floors_dirty.store(true, Release);
+    }
+
+    /// Makes floors durable that are not yet.
+    pub(crate) fn persist_floors(&self) -> Result<()> {
+        if self.floors_dirty.load(Relaxed) { self.edit(Vec::new(), || ()) } else { Ok(()) }
+    }
+
+    /// All trees.
+    pub(crate) fn tree_states(&self) -> Vec<Arc<TreeState>> {
+        self.trees.read().by_id.values().cloned().collect()
+    }
+
+    /// The value of an entry, read from where it stands.
+    pub(crate) fn value(&self, key: &[u8], head: &Head, payload: Bytes) -> Result<Bytes> {
+        Ok(self.value_by(key, head, payload, Access::Wait)?.unwrap_or_default())
+    }
+
+    /// The value of an entry; `None` if the disk would have to be waited for.
+    pub(crate) fn value_by(
+        &self,
+        key: &[u8],
+        head: &Head,
+        payload: Bytes,
+        access: Access,
+    ) -> Result<Option<Bytes>> {
+        let _ = (key, access);
+        if head.kind == Kind::BlobPointer {
+            return Err(Error::Invalid(format!(
+                "{} points into blob files, which this program does not read",
+                self.path.display()
+            )));
+        }
+        Ok(Some(payload))
+    }
+}
+
+fn risen_floors(state: &StoreState, trees: &[Arc<TreeState>]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for tree in trees {
+        let Some(record) = state.trees.get(&tree.id) else { continue };
+        for floor in FloorKind::ALL {
+            let value = tree.floor(floor);
+            if value > record.floor(floor) {
+                changes.push(Change::Floor { tree: tree.id, floor, value });
+            }
+        }
+    }
+    changes
+}
