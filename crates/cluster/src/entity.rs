@@ -5,12 +5,13 @@ use crate::error::{Error, Result};
 use crate::execute::{FROM_ONE, commit};
 use crate::keys::{SHARDS, USER_KEY_BYTES_MAX, USER_KEYS_END, shard_of, user_key, with_user_key};
 use crate::namespace::NamespaceId;
-use crate::node::Node;
+use crate::node::{Node, ROOM_WAIT_MAX};
 use crate::prefetch::{Fetched, Prefetch, Work};
 use crate::shard::ShardId;
 use bytes::Bytes;
 use kvorum_engine::{Attributes, Batch, Cached, Direction, Found, FoundKind, Sequence, Tree, View};
 use std::ops::Bound;
+use std::time::Duration;
 
 /// Entries that a range reads ahead at most, and their bytes above which it reads no further.
 const AHEAD_ENTRIES_MAX: usize = 1024;
@@ -80,7 +81,12 @@ impl Entity {
             }
         };
         let Some(found) = found else { return Ok(None) };
-        let (entry, rests_on) = self.entry(found)?;
+        let (entry, rests_on) = if found.expires_at.is_some() {
+            let entity = self.clone();
+            blocking(move || entity.entry(found)).await?
+        } else {
+            self.entry(found)?
+        };
         self.settle(rests_on).await?;
         Ok(entry)
     }
@@ -112,7 +118,7 @@ impl Entity {
         self.node.inner.tree(shard_of(NamespaceId::ENTITY, id))
     }
 
-    /// The entry that was found, if it exists, and the sequence that the answer rests on.
+    /// The entry that was found, if it exists, and the sequence that the answer rests on. Blocks, if it has an expiry.
     fn entry(&self, found: Found) -> Result<(Option<Entry>, Sequence)> {
         let inner = &*self.node.inner;
         let now = inner.hybrid.now_ms(inner.time.now());
@@ -141,9 +147,20 @@ impl Entity {
         if !inner.hybrid.is_bounded(inner.time.now()) {
             self.prepare(Work::StampBound).await?;
         }
-        let (version, commit) = self.write_now(id, value)?;
-        commit.durable().await?;
-        Ok(version)
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.write_now(id, value) {
+                Err(Error::Busy { retry_after }) if waited < ROOM_WAIT_MAX => {
+                    waited += retry_after;
+                    self.prepare(Work::Room(retry_after)).await?;
+                }
+                Err(error) => return Err(error),
+                Ok((version, commit)) => {
+                    commit.durable().await?;
+                    return Ok(version);
+                }
+            }
+        }
     }
 
     fn write_now(&self, id: &[u8], value: Option<&[u8]>) -> Result<(u64, Commit)> {
@@ -163,7 +180,7 @@ impl Entity {
             Some(value) => batch.put(tree, key, version, value, attributes),
             None => batch.delete(tree, key, version, attributes),
         });
-        let sequence = inner.store.write(batch, durability)?.sequence();
+        let sequence = inner.store.write(&batch, durability)?.sequence();
         drop(writer);
         Ok((version, Commit { node: self.node.clone(), sequence, durability }))
     }

@@ -15,10 +15,13 @@ use crate::system::System;
 use crate::{execute, stats, transaction, upkeep};
 use kvorum_engine::{Batch, Clock, Parts, Sequence, Settings, Store, Tree, WalRetention};
 use kvorum_model::Reply;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
+
+/// How long a write waits for room in the write buffers before it is refused with [`Error::Busy`].
+pub(crate) const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A node: a cluster of one. Cheap to clone; all clones are the same node. It ends by [`Node::shutdown`], or when the last clone is dropped.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) cursors: Mutex<Cursors>,
     pub(crate) limits: Limits,
     durability: AtomicU8,
+    background_threads: bool,
     pub(crate) upkeep: upkeep::Worker,
 }
 
@@ -99,6 +103,7 @@ impl Node {
             making_trees: Mutex::new(()),
             cursors: Mutex::new(Cursors::new(parts.seed as u64 ^ epoch)),
             durability: AtomicU8::new(settings.durability as u8),
+            background_threads: parts.background_threads,
             upkeep: upkeep::Worker::default(),
             settings,
             store,
@@ -190,6 +195,11 @@ impl Node {
         self.inner.upkeep()
     }
 
+    /// Writes what stands in memory alone to tables. Blocks.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.inner.store.flush()?)
+    }
+
     /// Ends cleanly: makes durable what was written, notes the time, closes the store; from then on writes refuse. Blocks.
     pub fn shutdown(&self) -> Result<()> {
         self.inner.upkeep.stop();
@@ -197,12 +207,13 @@ impl Node {
         let mut batch = Batch::new();
         inner.system.put_time(&mut batch, inner.time.now());
         inner.system.put_stamp_bound(&mut batch, inner.hybrid.tight_bound());
-        inner.store.write(batch, Durability::Synced)?.wait()?;
+        inner.write_patiently(&batch, Durability::Synced)?.wait()?;
         Ok(inner.store.close()?)
     }
 
-    pub(crate) fn raise_stamp_bound(&self) -> Result<()> {
-        self.inner.raise_stamp_bound()
+    /// One turn of the store's background work, for nodes without background threads. Answers whether there may be more to do.
+    pub fn run_background(&self) -> Result<bool> {
+        Ok(self.inner.store.run_background()?)
     }
 }
 
@@ -224,7 +235,7 @@ impl Inner {
     }
 
     /// Makes sure that the store will know after a restart that something has expired. Answers the sequence that must be durable before
-    /// anybody is told.
+    /// anybody is told. Blocks.
     pub(crate) fn note_expiry(
         &self,
         expires_at: u64,
@@ -236,7 +247,7 @@ impl Inner {
         }
         let mut batch = Batch::new();
         self.system.put_time(&mut batch, now_ms);
-        let sequence = self.store.write(batch, durability)?.sequence();
+        let sequence = self.write_patiently(&batch, durability)?.sequence();
         self.time.note(now_ms, sequence);
         Ok(sequence)
     }
@@ -245,8 +256,37 @@ impl Inner {
         self.hybrid.raise(self.time.now(), |bound| {
             let mut batch = Batch::new();
             self.system.put_stamp_bound(&mut batch, bound);
-            Ok(self.store.write(batch, Durability::Synced)?.wait()?)
+            Ok(self.write_patiently(&batch, Durability::Synced)?.wait()?)
         })
+    }
+
+    /// Writes a batch of the node's own; waits for room if need be. Blocks.
+    pub(crate) fn write_patiently(
+        &self,
+        batch: &Batch,
+        durability: Durability,
+    ) -> Result<kvorum_engine::Commit> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.store.write(batch, durability) {
+                Err(kvorum_engine::Error::Busy { retry_after }) if waited < ROOM_WAIT_MAX => {
+                    waited += retry_after;
+                    self.wait_for_room(retry_after)?;
+                }
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Waits as long as a refused writer was told to; in a node without background threads, makes room. Blocks.
+    pub(crate) fn wait_for_room(&self, time: Duration) -> Result<()> {
+        if self.background_threads {
+            let nobody_wakes = Mutex::new(());
+            Condvar::new().wait_for(&mut nobody_wakes.lock(), time);
+        } else {
+            self.store.run_background()?;
+        }
+        Ok(())
     }
 }
 

@@ -7,11 +7,12 @@ use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
 use crate::shard::ShardId;
 use kvorum_engine::{Found, FoundVersion, TreeSettings, View};
+use std::time::Duration;
 
 /// Values are read ahead for the requests behind the blocked one up to this size, all together.
 const LOOKAHEAD_BYTES_MAX: usize = 1 << 20;
 
-/// What a blocked request needs from the disk.
+/// What a blocked request needs before it can go on: records from the disk, or room in the write buffers.
 #[must_use]
 pub struct Prefetch {
     node: Node,
@@ -25,6 +26,8 @@ pub(crate) enum Work {
     Trees(NamespaceId),
     /// Raises the bound on hybrid timestamps.
     StampBound,
+    /// Waits until the write buffers have room again.
+    Room(Duration),
     /// Runs a command over all keys, the one at this place of its transaction.
     Keyspace(usize, Box<Reading>),
 }
@@ -67,6 +70,8 @@ pub struct Fetched {
     pub(crate) scanned: Vec<(usize, Scanned)>,
     /// How often such a command was read for the same transaction.
     pub(crate) scans: usize,
+    /// How long the request has waited for room in the write buffers.
+    pub(crate) waited: Duration,
     /// Why the work failed: the reply of the blocked request.
     pub(crate) error: Option<Error>,
 }
@@ -96,7 +101,11 @@ impl Prefetch {
         let done = match work {
             Work::Keys(keys) => fetched.read_all(&node, keys),
             Work::Trees(namespace) => make_trees(&node, namespace),
-            Work::StampBound => node.raise_stamp_bound(),
+            Work::StampBound => node.inner.raise_stamp_bound(),
+            Work::Room(time) => {
+                fetched.waited += time;
+                node.inner.wait_for_room(time)
+            }
             Work::Keyspace(at, reading) => reading.run(&node).map(|scanned| fetched.add_scanned(at, scanned)),
         };
         fetched.error = done.err();

@@ -1,7 +1,7 @@
 //! `MULTI`/`EXEC` and `WATCH`: several requests as one.
 
 use crate::error::{Error, Result};
-use crate::execute::{Evaluation, Isolation, Plan, Step, commit};
+use crate::execute::{Evaluation, Isolation, Needs, Plan, Room, Step, commit};
 use crate::keys::shard_of;
 use crate::namespace::NamespaceId;
 use crate::node::Node;
@@ -41,7 +41,7 @@ fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watche
         Ok(true) => {}
         Ok(false) => {
             // The answer may rest on an expiry.
-            return evaluation.try_write().map_or_else(Outcome::Refused, |()| Outcome::Changed);
+            return written(evaluation, Outcome::Changed);
         }
         Err(Stop::WouldRead) => {
             let keys: Vec<_> =
@@ -58,9 +58,18 @@ fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watche
         }
     }
     evaluation.hold_to_batch();
-    match evaluation.try_write() {
-        Ok(()) => Outcome::Done(replies),
-        Err(error) => Outcome::Refused(error),
+    written(evaluation, Outcome::Done(replies))
+}
+
+/// The outcome, once what it rests on is written.
+fn written(evaluation: &mut Evaluation<'_, '_>, outcome: Outcome) -> Outcome {
+    let Err(error) = evaluation.try_write() else { return outcome };
+    match evaluation.may_wait(&error) {
+        Some(retry_after) => {
+            let needs = Needs::Room(Room { from: 0, retry_after });
+            Outcome::Blocked(evaluation.prefetch(needs, &[], true))
+        }
+        None => Outcome::Refused(error),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Executing the commands of a connection's input buffer: in order, on the calling thread, without waiting for a disk.
 
+mod all_keys;
+mod blocked;
 mod evaluation;
 mod overlay;
 mod plan;
 mod view;
+mod writing;
 
-pub(crate) use evaluation::{Evaluation, FROM_ONE, Step};
+pub(crate) use blocked::{Needs, Room};
+pub(crate) use evaluation::{Evaluation, Step};
 pub(crate) use plan::{Isolation, Plan};
+pub(crate) use writing::FROM_ONE;
 
 use crate::commit::Commit;
 use crate::node::Node;
@@ -53,18 +58,25 @@ fn execute_round(
     let plan = Plan::of(&node.inner, requests, Isolation::Each);
     let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
     let ready = requests.get(..plan.ready).unwrap_or_default();
-    let mut executed = 0;
+    let first = replies.len();
+    let (mut executed, mut needs) = (ready.len(), None);
     for (at, request) in ready.iter().enumerate() {
-        match evaluation.step(request, at, at + 1 == ready.len(), replies) {
-            Step::Done => executed += 1,
-            Step::Blocked(work) => {
-                let rest = requests.get(at..plan.ready).unwrap_or_default();
-                *blocked = Some(evaluation.prefetch(work, rest, at == 0));
-                break;
-            }
+        if let Step::Blocked(what) = evaluation.step(request, at, at + 1 == ready.len(), replies) {
+            (executed, needs) = (at, Some(what));
+            break;
         }
     }
-    evaluation.write(replies);
+    if let Err(room) = evaluation.write(executed, replies) {
+        needs = Some(Needs::Room(room));
+    }
+    if let Some(Needs::Room(room)) = &needs {
+        executed = room.from;
+        replies.truncate(first + executed);
+    }
+    if let Some(needs) = needs {
+        let rest = requests.get(executed..plan.ready).unwrap_or_default();
+        *blocked = Some(evaluation.prefetch(needs, rest, executed == 0));
+    }
     if blocked.is_none()
         && let Some(work) = plan.work
     {
@@ -121,5 +133,9 @@ mod tests {
         let next = version_after_set(&node, &mut session);
         assert_eq!((epoch_of(next), serial_of(next)), (epoch_of(first) + 1, 1));
         assert_eq!(version_after_set(&node, &mut session), next + 1);
+        node.shutdown().unwrap();
+        drop(node);
+        let again = version_after_set(&open(), &mut session);
+        assert_eq!(epoch_of(again), epoch_of(first) + 2, "no epoch comes twice");
     }
 }

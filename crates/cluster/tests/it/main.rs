@@ -4,8 +4,10 @@
 mod support;
 
 mod available;
+mod cold;
 mod commands;
 mod expiry;
+mod restart;
 mod scan;
 mod threads;
 mod transactions;
