@@ -7,6 +7,7 @@ mod available;
 mod cold;
 mod commands;
 mod expiry;
+mod fixture;
 mod restart;
 mod scan;
 mod threads;

@@ -1,24 +1,9 @@
 //! What a restart keeps, and what it never repeats.
 
 use crate::available::{ANY, wait};
-use crate::support::{Client, NOW, World, open};
+use crate::support::{Client, NOW, World, copy, open};
 use kvorum_cluster::{Durability, NodeSettings};
 use std::collections::HashSet;
-use std::path::Path;
-
-/// A copy of a folder, as a crash of the process would leave it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 #[test]
 fn everything_is_there_again() {

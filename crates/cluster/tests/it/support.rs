@@ -5,6 +5,7 @@ use kvorum_cluster::{
 };
 use kvorum_engine::{Clock, Parts, fs::StdFs};
 use kvorum_model::{Args, Reply, resolve};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -65,6 +66,20 @@ pub(crate) fn open(settings: &NodeSettings, clock: &Arc<TestClock>) -> Node {
     let storage = Parts::new(Arc::new(StdFs), Arc::clone(clock) as Arc<dyn Clock>);
     let parts = NodeParts { storage, seed: 7, background_threads: false };
     Node::open_with(settings.clone(), parts).unwrap()
+}
+
+/// A copy of a folder, as a crash of the process would leave it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// A connection.
