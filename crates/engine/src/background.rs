@@ -11,6 +11,8 @@ use std::time::Duration;
 const LOG_TURN: Duration = Duration::from_millis(500);
 /// How often the flusher looks without having been woken.
 const FLUSH_TURN: Duration = Duration::from_secs(1);
+/// How often the compactor does: floors rise and entries expire without a write.
+const COMPACTION_TURN: Duration = Duration::from_secs(2);
 /// Wait after a failed flush: doubled each time.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -25,6 +27,7 @@ pub(crate) struct Signals {
 #[derive(Default)]
 struct Wanted {
     flush: bool,
+    compact: bool,
     stop: bool,
 }
 
@@ -33,6 +36,14 @@ impl Signals {
         let mut wanted = self.wanted.lock();
         if !wanted.flush {
             wanted.flush = true;
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn compaction_wanted(&self) {
+        let mut wanted = self.wanted.lock();
+        if !wanted.compact {
+            wanted.compact = true;
             self.changed.notify_all();
         }
     }
@@ -58,6 +69,16 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Waits until a compaction is wanted, or for a time; `false` when the store closes.
+    fn await_compaction(&self, time: Duration) -> bool {
+        let mut wanted = self.wanted.lock();
+        let _ = self.changed.wait_while_for(&mut wanted, |wanted| !wanted.stop && !wanted.compact, time);
+        wanted.compact = false;
+        !wanted.stop
+    }
+}
+
 /// The threads of an open store.
 pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
@@ -66,7 +87,9 @@ pub(crate) struct Workers {
 impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>) -> Result<Workers> {
         let mut workers = Workers { threads: Vec::new() };
-        for (name, work) in [("kvorum-log", keep_log as fn(&Shared)), ("kvorum-flush", flush)] {
+        let work =
+            [("kvorum-log", keep_log as fn(&Shared)), ("kvorum-flush", flush), ("kvorum-compact", compact)];
+        for (name, work) in work {
             let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&shared));
             workers
@@ -121,6 +144,33 @@ fn flush(shared: &Shared) {
 /// One turn of flushing, if there is a reason for it. Answers whether there may be more to do.
 pub(crate) fn turn(shared: &Shared) -> Result<bool> {
     let flushed = shared.flush_some()?;
+    if flushed {
+        shared.signals.compaction_wanted();
+    }
     shared.files.graveyard.sweep(&*shared.parts.fs);
     Ok(flushed)
+}
+
+fn compact(shared: &Shared) {
+    let mut back_off = BACK_OFF_MIN;
+    while shared.signals.await_compaction(COMPACTION_TURN) {
+        match shared.compact_some() {
+            Ok(more) => {
+                back_off = BACK_OFF_MIN;
+                shared.files.graveyard.sweep(&*shared.parts.fs);
+                if more {
+                    shared.signals.compaction_wanted();
+                }
+            }
+            Err(Error::Poisoned { .. } | Error::Closed) => {}
+            Err(error) => {
+                tracing::warn!(%error, retry_ms = u64::try_from(back_off.as_millis()).unwrap_or(u64::MAX), "a compaction failed and is tried again");
+                if !shared.signals.pause(back_off) {
+                    return;
+                }
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                shared.signals.compaction_wanted();
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::iter::Cursor;
 use crate::memtable::Memtable;
-use crate::sst::{ALL_SPACES, Compression, Head, TableMeta, TableOptions, TableWriter};
+use crate::sst::{ALL_SPACES, Head, TableMeta, TableWriter};
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState, merge_memtables};
 use crate::types::{Durability, InternalEntry, Kind, Sequence, Space, Version};
@@ -129,13 +129,7 @@ impl Shared {
 
     fn write_table(&self, part: &Part, snapshots: &[Sequence]) -> Result<Option<TableMeta>> {
         let id = self.versions.new_file_id()?;
-        let options = TableOptions {
-            level: 0,
-            block_bytes: self.settings.block_bytes as usize,
-            compression: if self.settings.compression { Compression::Lz4 } else { Compression::None },
-            filter_bits_per_key: self.settings.filter_bits_per_key,
-            created_at_ms: self.parts.clock.unix_ms(),
-        };
+        let options = self.table_options(0);
         let mut writer =
             TableWriter::new(Arc::clone(&self.parts.fs), &self.files.table_path(id), id, options)?;
         let rules = Rules::of(&part.tree, snapshots);

@@ -32,6 +32,7 @@ mod view;
 mod wal;
 
 pub use batch::{Attributes, Batch};
+pub use compaction::CompactionStats;
 pub use error::{Error, Result};
 pub use iter::Range;
 pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetention};

@@ -1,5 +1,6 @@
 //! What a store can say of itself.
 
+use crate::compaction::CompactionStats;
 use crate::store::Store;
 use crate::types::Sequence;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct StoreStats {
     pub snapshots: u64,
     /// Age of the oldest of them.
     pub oldest_snapshot_age: Option<Duration>,
+    /// What compactions have done since the store was opened.
+    pub compaction: CompactionStats,
     /// Why the store takes no writes, if so.
     pub poisoned: Option<String>,
 }
@@ -51,6 +54,7 @@ impl Store {
             refused_writes: shared.stall.refused(),
             snapshots: shared.snapshots.sequences().len() as u64,
             oldest_snapshot_age: shared.snapshots.oldest().map(|taken| now.saturating_sub(taken)),
+            compaction: shared.compactions.stats(),
             poisoned: shared.log.poison_reason().map(|reason| reason.to_string()),
             ..StoreStats::default()
         };

@@ -1,9 +1,17 @@
 //! Compaction: which tables to rewrite, what of them must stay, and the rewriting.
 
+#[cfg(test)]
+mod choices;
+mod garbage;
+mod job;
+mod output;
 mod rules;
+mod strategy;
 mod stream;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod views;
 
-pub(crate) use rules::{MemorySpan, Rules, Span};
-pub(crate) use stream::{Dropped, Kept, Stream};
+pub use job::CompactionStats;
+pub(crate) use job::Compactions;

@@ -1,7 +1,8 @@
 //! The model of views: whatever is written, sealed and compacted in whatever order, every view that is allowed sees what the plain list
 //! of all operations says.
 
-use super::{Kept, MemorySpan, Rules, Span, Stream};
+use super::rules::{MemorySpan, Rules, Span};
+use super::stream::{Kept, Stream};
 use crate::iter::{Cleared, Clears, Lookup, Step, Visibility};
 use crate::sst::Head;
 use crate::types::{InternalEntry, Kind, Sequence, Space, Version};

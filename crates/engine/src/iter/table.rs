@@ -81,6 +81,8 @@ impl TableCursor {
             let Some((head, ceiling)) = self.head.as_mut().zip(self.ceiling) else { return Ok(()) };
             if head.version <= ceiling {
                 head.late = true;
+                // It counts the other store's writes.
+                head.sequence = 0;
                 return Ok(());
             }
             self.step()?;

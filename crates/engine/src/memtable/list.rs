@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What a list entry takes beside key and value: node, tower and the reference-counted slices.
 const ENTRY_OVERHEAD_BYTES: u64 = 160;
@@ -28,6 +28,9 @@ pub(crate) struct List {
     first_sequence: AtomicU64,
     last_sequence: AtomicU64,
     largest_version: AtomicU64,
+    /// The complement of the smallest version, so that it starts at 0.
+    smallest_complement: AtomicU64,
+    has_retracts: AtomicBool,
 }
 
 type SideMap = BTreeMap<Place, Content>;
@@ -141,6 +144,12 @@ impl Memtable for List {
         if space == Space::Data && kind != Kind::Retract {
             self.largest_version.fetch_max(version, Relaxed);
         }
+        if space == Space::Data {
+            self.smallest_complement.fetch_max(!version, Relaxed);
+            if kind == Kind::Retract {
+                self.has_retracts.store(true, Relaxed);
+            }
+        }
         let _ = self.first_sequence.compare_exchange(0, sequence, Relaxed, Relaxed);
         self.last_sequence.store(sequence, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
@@ -206,6 +215,8 @@ impl Memtable for List {
             first_sequence: self.first_sequence.load(Relaxed),
             last_sequence: self.last_sequence.load(Relaxed),
             largest_version: self.largest_version.load(Relaxed),
+            smallest_version: !self.smallest_complement.load(Relaxed),
+            has_retracts: self.has_retracts.load(Relaxed),
         }
     }
 }

@@ -79,4 +79,8 @@ pub(crate) struct Summary {
     pub(crate) last_sequence: Sequence,
     /// The highest version of a value or tombstone of the data space.
     pub(crate) largest_version: Version,
+    /// The lowest version of the data space; `u64::MAX` when there is none.
+    pub(crate) smallest_version: Version,
+    /// Whether the data space holds retract markers.
+    pub(crate) has_retracts: bool,
 }

@@ -33,6 +33,8 @@ pub(crate) struct Properties {
     pub(crate) tombstones: u64,
     /// Retract markers among them.
     pub(crate) retracts: u64,
+    /// Entries that stand behind a higher version of their key.
+    pub(crate) shadowed: u64,
     /// Entries of the data space that expire.
     pub(crate) expiring: u64,
     /// Entries of the space of clears.
@@ -101,6 +103,7 @@ mod tag {
     pub(super) const FILTER_HANDLE: u64 = 16;
     pub(super) const INDEX_HANDLES: u64 = 17;
     pub(super) const LARGEST_TOMBSTONE: u64 = 18;
+    pub(super) const SHADOWED: u64 = 19;
 }
 
 impl Properties {
@@ -112,6 +115,7 @@ impl Properties {
             entries: 0,
             tombstones: 0,
             retracts: 0,
+            shadowed: 0,
             expiring: 0,
             clears: 0,
             notes: 0,
@@ -157,6 +161,7 @@ impl Properties {
         fields.bytes(tag::SMALLEST_KEY, &self.smallest_key);
         fields.bytes(tag::LARGEST_KEY, &self.largest_key);
         fields.numbers(tag::VERSIONS, &[self.smallest_version, self.largest_version]);
+        fields.numbers(tag::SHADOWED, &[self.shadowed]);
         if let Some(version) = self.largest_tombstone {
             fields.numbers(tag::LARGEST_TOMBSTONE, &[version]);
         }
@@ -223,6 +228,7 @@ impl Properties {
             tag::SMALLEST_KEY => self.smallest_key = Bytes::copy_from_slice(value),
             tag::LARGEST_KEY => self.largest_key = Bytes::copy_from_slice(value),
             tag::VERSIONS => (self.smallest_version, self.largest_version) = (number()?, number()?),
+            tag::SHADOWED => self.shadowed = number()?,
             tag::LARGEST_TOMBSTONE => self.largest_tombstone = Some(number()?),
             tag::SMALLEST_LATE => self.smallest_late = Some(number()?),
             tag::NOTE_VERSIONS => self.note_versions = Some((number()?, number()?)),
@@ -289,6 +295,7 @@ mod tests {
     fn some() -> (Properties, Layout) {
         let mut properties = Properties::empty(7, 3, 1_700_000_000_000, Compression::Lz4);
         (properties.entries, properties.tombstones, properties.retracts) = (100, 20, 3);
+        properties.shadowed = 13;
         (properties.expiring, properties.clears, properties.notes) = (4, 5, 6);
         properties.smallest_key = Bytes::from_static(b"aa");
         properties.largest_key = Bytes::from_static(b"zz");

@@ -178,6 +178,8 @@ proptest! {
         let versioned = || rows.iter().filter(|r| r.0 != Space::Notes);
         prop_assert_eq!(p.largest_version, versioned().map(|r| r.1.version).max().unwrap_or(0));
         prop_assert_eq!(p.smallest_version, versioned().map(|r| r.1.version).min().unwrap_or(u64::MAX));
+        let distinct: std::collections::BTreeSet<_> = of_space(&rows, Space::Data).into_iter().map(|e| e.key).collect();
+        prop_assert_eq!(p.shadowed, p.entries - distinct.len() as u64);
         let deletes = |r: &&Row| matches!(r.1.kind, Kind::Tombstone | Kind::Clear);
         prop_assert_eq!(p.largest_tombstone, versioned().filter(deletes).map(|r| r.1.version).max());
         prop_assert_eq!(p.smallest_late, versioned().filter(|r| r.1.late).map(|r| r.1.version).min());

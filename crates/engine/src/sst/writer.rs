@@ -111,7 +111,7 @@ impl TableWriter {
         } else {
             self.block.add(&entry.key, hash, &head, &entry.payload);
         }
-        self.count(space, entry);
+        self.count(space, entry, new_key);
         let last = self.last.get_or_insert_default();
         (last.1, last.2) = (version, entry.sequence);
         if new_key {
@@ -159,7 +159,7 @@ impl TableWriter {
         Ok(pointer.encode())
     }
 
-    fn count(&mut self, space: Space, entry: &InternalEntry) {
+    fn count(&mut self, space: Space, entry: &InternalEntry, new_key: bool) {
         let properties = &mut self.properties;
         properties.raw_bytes += (entry.key.len() + entry.payload.len()) as u64;
         properties.largest_sequence = properties.largest_sequence.max(entry.sequence);
@@ -169,6 +169,7 @@ impl TableWriter {
         match space {
             Space::Data => {
                 properties.entries += 1;
+                properties.shadowed += u64::from(!new_key);
                 properties.tombstones += u64::from(entry.kind == Kind::Tombstone);
                 properties.retracts += u64::from(entry.kind == Kind::Retract);
                 if let Some(expires_at) = entry.expires_at {
@@ -196,6 +197,11 @@ impl TableWriter {
             let smallest = properties.smallest_late.unwrap_or(entry.version);
             properties.smallest_late = Some(smallest.min(entry.version));
         }
+    }
+
+    /// Says that the table stands for entries up to this sequence, though it may forget which.
+    pub(crate) fn cover_sequence(&mut self, sequence: Sequence) {
+        self.properties.largest_sequence = self.properties.largest_sequence.max(sequence);
     }
 
     /// Bytes that the file would have, were it finished now; good to a block.

@@ -102,6 +102,19 @@ impl Store {
         self.shared.persist_floors()
     }
 
+    /// Compacts until every tree is in order: no level too large, and little that can be dropped. Flush first to have everything in it.
+    ///
+    /// # Errors
+    /// `Io`, `DiskFull` and `Damaged` of the files, `Poisoned`, `Closed`.
+    pub fn compact(&self) -> Result<()> {
+        self.shared.check_open()?;
+        while self.shared.compact_some()? {
+            self.shared.check_open()?;
+        }
+        self.shared.files.graveyard.sweep(&*self.shared.parts.fs);
+        Ok(())
+    }
+
     /// One turn of background work, for stores without threads of their own: syncs the log and, if there is a reason to, flushes or compacts
     /// once. Answers whether there may be more to do.
     ///
@@ -110,7 +123,7 @@ impl Store {
     pub fn run_background(&self) -> Result<bool> {
         self.shared.check_open()?;
         self.shared.log.maintain();
-        background::turn(&self.shared)
+        Ok(background::turn(&self.shared)? || self.shared.compact_some()?)
     }
 
     /// Closes the store: writes refuse from here on, everything written becomes durable, and the folder says that it was closed in order.

@@ -3,10 +3,11 @@
 use super::trees::Trees;
 use super::write::Writer;
 use crate::background::Signals;
+use crate::compaction::Compactions;
 use crate::error::{Error, Result};
 use crate::options::{Parts, Settings};
 use crate::snapshot::Snapshots;
-use crate::sst::{Access, Head};
+use crate::sst::{Access, Compression, Head, TableOptions};
 use crate::stall::Stall;
 use crate::tree::TreeState;
 use crate::types::{Kind, Sequence};
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     /// Held by a flush: there is one at a time.
     pub(crate) flushing: Mutex<()>,
     pub(crate) closed: AtomicBool,
+    pub(crate) compactions: Compactions,
     floors_dirty: AtomicBool,
     /// Keeps other processes out, until the store is closed.
     pub(crate) lock: Mutex<Option<Box<dyn Send + Sync>>>,
@@ -79,6 +81,7 @@ impl Shared {
             signals: Signals::default(),
             flushing: Mutex::default(),
             closed: AtomicBool::new(false),
+            compactions: Compactions::default(),
             floors_dirty: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         }
@@ -115,6 +118,17 @@ impl Shared {
             self.log.poison(&error.to_string());
         }
         applied
+    }
+
+    /// How a table of a level is written.
+    pub(crate) fn table_options(&self, level: u8) -> TableOptions {
+        TableOptions {
+            level,
+            block_bytes: self.settings.block_bytes as usize,
+            compression: if self.settings.compression { Compression::Lz4 } else { Compression::None },
+            filter_bits_per_key: self.settings.filter_bits_per_key,
+            created_at_ms: self.parts.clock.unix_ms(),
+        }
     }
 
     /// A floor rose: the next edit takes it along.

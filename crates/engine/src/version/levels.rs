@@ -149,7 +149,11 @@ impl Levels {
     pub(crate) fn add(&mut self, level: usize, table: Arc<TableFile>) {
         let Some(tables) = self.levels.get_mut(level) else { return };
         let place = match level {
-            0 => 0,
+            // The order of the writes: it is told by their sequences, in whatever order tables came to be.
+            0 => {
+                let age = table.meta.properties.largest_sequence;
+                tables.partition_point(|t| t.meta.properties.largest_sequence > age)
+            }
             _ => tables
                 .partition_point(|t| t.meta.properties.smallest_key < table.meta.properties.smallest_key),
         };

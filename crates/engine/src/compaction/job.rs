@@ -1,0 +1,415 @@
+//! Carries out a choice: reads the inputs, lets the stream judge, writes the outputs, and makes the edit. The order is what makes it safe:
+//! the collection floor is durable before anything rests on it; tables and their names are durable before the edit; inputs go after it.
+
+use super::garbage::{Forgettable, spans};
+use super::output::Outputs;
+use super::rules::{MemorySpan, Rules, Span};
+use super::strategy::{Choice, Shape, Sizes, choose};
+use super::stream::{Dropped, Stream};
+use crate::error::{Error, Result};
+use crate::iter::{Bounds, Clears, Cursor, LevelCursor, Merge, TableCursor};
+use crate::sst::{ALL_SPACES, Head, TableMeta};
+use crate::store::Shared;
+use crate::tree::{Sources, TreeState};
+use crate::types::{InternalEntry, Sequence, Space, Version};
+use crate::version::{Change, FloorKind, LEVELS, Levels, TableFile};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+
+/// Bytes at which an output table is closed.
+const TABLE_BYTES: u64 = 32 << 20;
+/// Entries after which a job looks whether the store is being closed.
+const ENTRIES_PER_LOOK: u64 = 1024;
+
+/// Tables of which is remembered what they seemed to hold; forgetting costs a compaction that finds nothing.
+const BASELINES_MAX: usize = 4096;
+
+/// What compactions remember between them. One runs at a time.
+#[derive(Default)]
+pub(crate) struct Compactions {
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct State {
+    /// The tree that is looked at first next time.
+    turn: usize,
+    /// See [`Forgettable::baseline`].
+    baseline: HashMap<u64, u64>,
+}
+
+#[derive(Default)]
+struct Counters {
+    jobs: AtomicU64,
+    moves: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    dropped_entries: AtomicU64,
+}
+
+/// What compactions have done since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CompactionStats {
+    /// Compactions that rewrote tables.
+    pub jobs: u64,
+    /// Tables that went to another level as they were, or left unread.
+    pub moves: u64,
+    /// Bytes of the tables read.
+    pub read_bytes: u64,
+    /// Bytes of the tables written.
+    pub written_bytes: u64,
+    /// Entries that were dropped.
+    pub dropped_entries: u64,
+}
+
+impl Compactions {
+    pub(crate) fn stats(&self) -> CompactionStats {
+        let Counters { jobs, moves, read_bytes, written_bytes, dropped_entries } = &self.counters;
+        CompactionStats {
+            jobs: jobs.load(Relaxed),
+            moves: moves.load(Relaxed),
+            read_bytes: read_bytes.load(Relaxed),
+            written_bytes: written_bytes.load(Relaxed),
+            dropped_entries: dropped_entries.load(Relaxed),
+        }
+    }
+}
+
+/// A tree's state that a compaction is judged by.
+struct Standing {
+    sources: Arc<Sources>,
+    rules: Rules,
+    tombstone_floor: Version,
+}
+
+impl Standing {
+    fn of(shared: &Shared, tree: &TreeState) -> Standing {
+        // Floors first: a write that was let in before they rose is in the memtables that are looked at afterwards.
+        let floor = (!tree.settings.newest_only).then(|| tree.floor(FloorKind::History));
+        let tombstone_floor = tree.floor(FloorKind::Tombstone);
+        let (expiry_floor, notes_floor) = (tree.floor(FloorKind::Expiry), tree.floor(FloorKind::Notes));
+        let collected = tree.floor(FloorKind::Gc);
+        drop(shared.writer.lock());
+        let sources = tree.sources.load_full();
+        let views = shared.snapshots.sequences();
+        let mut memory = MemorySpan::EMPTY;
+        for memtable in sources.memtables() {
+            let summary = memtable.summary();
+            memory.smallest_version = memory.smallest_version.min(summary.smallest_version);
+            memory.has_retracts |= summary.has_retracts;
+        }
+        let rules = Rules {
+            views,
+            floor,
+            drop_upto: tombstone_floor.min(collected),
+            expiry_floor,
+            notes_floor,
+            clears: sources.clears.clone().unwrap_or_default(),
+            older: Vec::new(),
+            newer: Vec::new(),
+            memory,
+        };
+        Standing { sources, rules, tombstone_floor }
+    }
+
+    fn shape(&self) -> Shape<'_> {
+        let level = |level: usize| self.sources.levels.level(level).iter().map(|file| &file.meta).collect();
+        Shape { levels: std::array::from_fn(level) }
+    }
+
+    fn choose(
+        &self,
+        sizes: &Sizes,
+        tombstone_floor: Version,
+        baseline: &HashMap<u64, u64>,
+    ) -> Option<Choice> {
+        choose(&self.shape(), sizes, &self.rules.forgettable(tombstone_floor, baseline), &[])
+    }
+
+    /// Up to which version the choice would collect deletions at most.
+    fn collects(&self, choice: &Choice, baseline: &HashMap<u64, u64>) -> Version {
+        let inputs = match choice {
+            Choice::Drop { collects, .. } => return *collects,
+            Choice::Move { .. } => return 0,
+            Choice::Merge { inputs, .. } => inputs,
+        };
+        let Forgettable { settled_clear, expiry_floor, .. } =
+            self.rules.forgettable(self.tombstone_floor, baseline);
+        let tables = self.sources.levels.tables().filter(|file| inputs.contains(&file.id()));
+        let highest = tables.map(|file| {
+            let p = &file.meta.properties;
+            let expired =
+                p.expiry.filter(|(earliest, _)| *earliest <= expiry_floor).map(|_| p.largest_version);
+            let cleared = settled_clear.filter(|&clear| p.smallest_version <= clear);
+            p.largest_tombstone.max(expired).max(cleared).unwrap_or(0)
+        });
+        let upto = self.rules.floor.map_or(self.tombstone_floor, |floor| floor.min(self.tombstone_floor));
+        highest.max().unwrap_or(0).min(upto)
+    }
+}
+
+impl Shared {
+    /// Compacts once, if a tree needs it. Answers whether there may be more to do.
+    pub(crate) fn compact_some(&self) -> Result<bool> {
+        let mut state = self.compactions.state.lock();
+        let trees = self.tree_states();
+        for step in 0..trees.len() {
+            let index = (state.turn + step) % trees.len();
+            if self.compact_tree(&mut state, &trees[index])? {
+                state.turn = index + 1;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn sizes(&self) -> Sizes {
+        let level_0_bytes = self.settings.write_budget_bytes();
+        Sizes { level_0_bytes, table_bytes: TABLE_BYTES.min(level_0_bytes) }
+    }
+
+    fn compact_tree(&self, state: &mut State, tree: &Arc<TreeState>) -> Result<bool> {
+        if tree.sources.load().levels.is_empty() || tree.dropped.load(Acquire) {
+            return Ok(false);
+        }
+        let sizes = self.sizes();
+        let standing = Standing::of(self, tree);
+        let Some(choice) = standing.choose(&sizes, standing.tombstone_floor, &state.baseline) else {
+            return Ok(false);
+        };
+        let collects = standing.collects(&choice, &state.baseline);
+        if collects > tree.floor(FloorKind::Gc) {
+            // From here on what such a deletion hides is refused, and peers that lack it take everything anew.
+            tree.raise_floor(FloorKind::Gc, collects);
+            self.edit(vec![Change::Floor { tree: tree.id, floor: FloorKind::Gc, value: collects }], || ())?;
+        }
+        // Judged anew, now that nothing below the collection floor can come any more.
+        let standing = Standing::of(self, tree);
+        match choice {
+            Choice::Drop { .. } => {
+                let choice = standing.choose(&sizes, standing.rules.drop_upto, &state.baseline);
+                let Some(Choice::Drop { tables, .. }) = choice else { return Ok(false) };
+                state.baseline.retain(|table, _| !tables.contains(table));
+                let inputs = files(&standing.sources.levels, &tables);
+                self.replace(tree, &inputs, &[], 0, &Dropped::default())?;
+                self.compactions.counters.moves.fetch_add(inputs.len() as u64, Relaxed);
+            }
+            Choice::Move { table, to } => self.shift(tree, table, to)?,
+            Choice::Merge { inputs, to } => self.merge(state, tree, &standing, &inputs, to)?,
+        }
+        Ok(true)
+    }
+
+    fn shift(&self, tree: &TreeState, table: u64, to: usize) -> Result<()> {
+        let edit = vec![Change::TableMoved { tree: tree.id, table, level: to as u8 }];
+        self.edit(edit, || {
+            tree.sources.rcu(|sources| {
+                let mut levels = Levels::clone(&sources.levels);
+                if let Some((_, file)) = levels.remove(table) {
+                    levels.add(to, file);
+                }
+                Sources { levels: Arc::new(levels), ..Sources::clone(sources) }
+            });
+        })?;
+        self.compactions.counters.moves.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        state: &mut State,
+        tree: &Arc<TreeState>,
+        standing: &Standing,
+        inputs: &[u64],
+        to: usize,
+    ) -> Result<()> {
+        let levels = &standing.sources.levels;
+        let rules = rules_for(standing, inputs, to);
+        let input_files = files(levels, inputs);
+        let read: u64 = input_files.iter().map(|file| file.meta.file_bytes).sum();
+        self.check_room(read)?;
+        let largest_sequence = input_files.iter().map(|file| file.meta.properties.largest_sequence).max();
+        let new_id = || self.versions.new_file_id();
+        let options = self.table_options(to as u8);
+        let mut outputs = Outputs::new(
+            &self.files,
+            &new_id,
+            options,
+            self.sizes().table_bytes,
+            largest_sequence.unwrap_or(0),
+        );
+        let mut dropped = Dropped::default();
+        for space in ALL_SPACES {
+            let merge = Merge::new(cursors(levels, inputs, space)?, false);
+            let part = self.judge(&rules, space, merge, &mut outputs)?;
+            dropped.entries += part.entries;
+            dropped.tombstone = dropped.tombstone.max(part.tombstone);
+            dropped.clears.extend(part.clears);
+        }
+        let mut written = outputs.finish()?;
+        let replaced = self.replace(tree, &input_files, &written.tables, to, &dropped);
+        if replaced.is_ok() || self.versions.has_failed() {
+            written.keep();
+        }
+        replaced?;
+        remember(state, standing, &written.tables, inputs);
+        let counters = &self.compactions.counters;
+        let bytes: u64 = written.tables.iter().map(|table| table.file_bytes).sum();
+        counters.jobs.fetch_add(1, Relaxed);
+        counters.read_bytes.fetch_add(read, Relaxed);
+        counters.written_bytes.fetch_add(bytes, Relaxed);
+        counters.dropped_entries.fetch_add(dropped.entries, Relaxed);
+        tracing::debug!(tree = tree.id, inputs = inputs.len(), to, read, bytes, dropped.entries, "compacted");
+        Ok(())
+    }
+
+    /// Compaction must not take the room that a flush needs.
+    fn check_room(&self, needed: u64) -> Result<()> {
+        let available_bytes = self.parts.fs.free_bytes(&self.path).unwrap_or(u64::MAX);
+        let needed_bytes = needed + self.settings.disk_reserve_bytes;
+        if available_bytes < needed_bytes {
+            return Err(Error::DiskFull { path: self.path.clone(), available_bytes, needed_bytes });
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &self,
+        rules: &Rules,
+        space: Space,
+        mut merge: Merge,
+        outputs: &mut Outputs<'_>,
+    ) -> Result<Dropped> {
+        let mut stream = Stream::new(rules, space);
+        let mut kept = Vec::new();
+        let mut seen = 0_u64;
+        while let Some(&head) = merge.head() {
+            let Head { version, sequence, kind, late, expires_at, tag } = head;
+            let (key, payload) = (merge.key_bytes(), merge.payload()?);
+            stream.offer(
+                InternalEntry { key, version, sequence, kind, late, expires_at, tag, payload },
+                &mut kept,
+            );
+            for entry in kept.drain(..) {
+                outputs.add(space, &entry)?;
+            }
+            merge.advance()?;
+            seen += 1;
+            if seen.is_multiple_of(ENTRIES_PER_LOOK) && self.closed.load(Acquire) {
+                return Err(Error::Closed);
+            }
+        }
+        let dropped = stream.finish(&mut kept);
+        kept.iter().try_for_each(|entry| outputs.add(space, entry))?;
+        Ok(dropped)
+    }
+
+    /// Makes the edit that puts the outputs in the place of the inputs, and shows it to readers.
+    fn replace(
+        &self,
+        tree: &TreeState,
+        inputs: &[Arc<TableFile>],
+        outputs: &[TableMeta],
+        to: usize,
+        dropped: &Dropped,
+    ) -> Result<()> {
+        let id = tree.id;
+        let mut changes: Vec<Change> =
+            inputs.iter().map(|file| Change::TableRemoved { tree: id, table: file.id() }).collect();
+        changes.extend(outputs.iter().map(|meta| Change::TableAdded {
+            tree: id,
+            level: to as u8,
+            meta: Box::new(meta.clone()),
+            foreign: None,
+        }));
+        let added: Vec<_> =
+            outputs.iter().map(|meta| TableFile::new(&self.files, meta.clone(), None)).collect();
+        self.edit(changes, || {
+            tree.sources.rcu(|sources| {
+                let mut levels = Levels::clone(&sources.levels);
+                inputs.iter().for_each(|file| drop(levels.remove(file.id())));
+                added.iter().for_each(|file| levels.add(to, Arc::clone(file)));
+                let clears = sources.clears.as_ref().map(|clears| without(clears, &dropped.clears));
+                Sources { levels: Arc::new(levels), clears, ..Sources::clone(sources) }
+            });
+        })?;
+        inputs.iter().for_each(|file| file.remove_when_unused());
+        Ok(())
+    }
+}
+
+/// The clears that are left.
+fn without(clears: &Arc<Clears>, gone: &[(Version, Sequence)]) -> Arc<Clears> {
+    if gone.is_empty() {
+        return Arc::clone(clears);
+    }
+    let mut marks = clears.marks.clone();
+    marks.retain(|mark| !gone.contains(&(mark.cleared.version, mark.cleared.sequence)));
+    Arc::new(Clears { marks })
+}
+
+/// The rules with what is older and newer than the inputs, where the outputs go to level `to`.
+fn rules_for(standing: &Standing, inputs: &[u64], to: usize) -> Rules {
+    let inputs: HashSet<u64> = inputs.iter().copied().collect();
+    let levels = &standing.sources.levels;
+    let other = |file: &&Arc<TableFile>| !inputs.contains(&file.id());
+    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    for level in 0..LEVELS {
+        let tables = levels.level(level);
+        if level < to {
+            newer.extend(spans(tables.iter().filter(other).map(|file| &file.meta)));
+        } else if level > to {
+            older.extend(spans(tables.iter().map(|file| &file.meta)));
+        } else if level == 0 {
+            let first = tables.iter().position(|file| inputs.contains(&file.id())).unwrap_or(0);
+            newer.extend(spans(tables[..first].iter().map(|file| &file.meta)));
+            older.extend(spans(tables[first..].iter().filter(other).map(|file| &file.meta)));
+        } else {
+            // Their keys are apart from the inputs', but clears are not a matter of keys.
+            let apart = spans(tables.iter().filter(other).map(|file| &file.meta));
+            older.extend(apart.into_iter().map(|span| Span { has_data: false, ..span }));
+        }
+    }
+    Rules { older, newer, ..standing.rules.clone() }
+}
+
+fn files(levels: &Levels, ids: &[u64]) -> Vec<Arc<TableFile>> {
+    levels.tables().filter(|file| ids.contains(&file.id())).cloned().collect()
+}
+
+/// The inputs as sources, the newest first.
+fn cursors(levels: &Levels, inputs: &[u64], space: Space) -> Result<Vec<Box<dyn Cursor>>> {
+    let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
+    for level in 0..LEVELS {
+        let chosen: Vec<_> =
+            levels.level(level).iter().filter(|file| inputs.contains(&file.id())).cloned().collect();
+        if level > 0 && space == Space::Data {
+            cursors.push(Box::new(LevelCursor::new(&chosen, &Bounds::all(), false, true)?));
+            continue;
+        }
+        for file in chosen.iter().filter(|file| file.meta.properties.entries_of(space) > 0) {
+            cursors.push(Box::new(TableCursor::new(file, space, &Bounds::all(), false, true)?));
+        }
+    }
+    Ok(cursors)
+}
+
+/// Notes what the new tables seem to hold of garbage already: it could not be dropped, so it is no reason to try again.
+fn remember(state: &mut State, standing: &Standing, tables: &[TableMeta], inputs: &[u64]) {
+    state.baseline.retain(|table, _| !inputs.contains(table));
+    if state.baseline.len() > BASELINES_MAX {
+        state.baseline.clear();
+    }
+    let none = HashMap::new();
+    let forgettable = standing.rules.forgettable(standing.tombstone_floor, &none);
+    for table in tables {
+        let seeming = forgettable.estimate(&table.properties, true);
+        if seeming > 0 {
+            state.baseline.insert(table.id, seeming);
+        }
+    }
+}

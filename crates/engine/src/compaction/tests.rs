@@ -1,0 +1,139 @@
+//! Whole compactions in a store.
+
+use crate::batch::{Attributes, Batch};
+use crate::options::{Parts, Settings, TreeSettings};
+use crate::store::Store;
+use crate::tree::Tree;
+use crate::types::Durability;
+use crate::view::{Direction, View};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn open(path: &Path) -> Store {
+    let settings = Settings {
+        memory_bytes: 4 << 20,
+        write_buffer_bytes: Some(1 << 17),
+        background_threads: false,
+        ..Settings::default()
+    };
+    Store::open(path, settings, Parts::real()).unwrap()
+}
+
+fn write(store: &Store, fill: impl FnOnce(&mut Batch)) {
+    let mut batch = Batch::new();
+    fill(&mut batch);
+    store.write(batch, Durability::Buffered).unwrap().wait().unwrap();
+}
+
+fn key(i: u64) -> [u8; 8] {
+    (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).to_be_bytes()
+}
+
+fn rows(tree: &Tree) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let range = tree.range(.., &View::newest(), Direction::Forward).unwrap();
+    range.map(|row| row.map(|(key, found)| (key.to_vec(), found.value.to_vec())).unwrap()).collect()
+}
+
+fn files(path: &Path) -> usize {
+    std::fs::read_dir(path.join("tables")).unwrap().count()
+}
+
+/// Fills a tree with several versions of each key, in many flushes.
+fn fill(store: &Store, tree: &Tree, rounds: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut model = BTreeMap::new();
+    let mut version = 0;
+    for round in 0..rounds {
+        for i in 0..300 {
+            version += 1;
+            let (key, value) = (key(i % 200), format!("round {round}, row {i}").repeat(8).into_bytes());
+            write(store, |batch| batch.put(tree, &key, version, &value, Attributes::default()));
+            model.insert(key.to_vec(), value);
+        }
+        store.flush().unwrap();
+    }
+    model
+}
+
+#[test]
+fn a_compacted_tree_answers_as_before_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::with_history()).unwrap();
+    let model = fill(&store, &tree, 30);
+    let before = tree.stats();
+    tree.set_floor(9000).unwrap();
+    store.compact().unwrap();
+    assert_eq!(rows(&tree), model);
+    let after = tree.stats();
+    assert_eq!(after.entries, 200, "all but the newest of each key lie below the floor: {after:?}");
+    assert!(after.table_bytes < before.table_bytes / 5);
+    assert_eq!(files(dir.path()) as u64, after.tables, "inputs are gone");
+    let stats = store.stats().compaction;
+    assert!(stats.jobs > 0 && stats.read_bytes > stats.written_bytes);
+    drop(tree);
+    store.close().unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(rows(&store.find_tree("t").unwrap()), model);
+}
+
+#[test]
+fn a_snapshot_and_the_history_above_the_floor_stay() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::with_history()).unwrap();
+    fill(&store, &tree, 4);
+    let snapshot = store.snapshot();
+    let then = rows(&tree);
+    write(&store, |batch| (0..200).for_each(|i| batch.delete(&tree, &key(i), 5000, Attributes::default())));
+    store.flush().unwrap();
+    tree.set_floor(600).unwrap();
+    tree.set_tombstone_floor(5000).unwrap();
+    store.compact().unwrap();
+    assert!(rows(&tree).is_empty());
+    let seen = |view: &View<'_>| tree.range(.., view, Direction::Forward).unwrap().count();
+    assert_eq!(seen(&View::newest().of(&snapshot)), then.len());
+    assert_eq!(seen(&View::at(600)), 200);
+    assert_eq!(seen(&View::at(4999)), 200);
+    drop(snapshot);
+    tree.set_floor(5000).unwrap();
+    store.compact().unwrap();
+    assert_eq!((tree.stats().entries, tree.stats().tables), (0, 0), "nothing is left but the floor");
+    assert_eq!(files(dir.path()), 0);
+}
+
+#[test]
+fn a_cleared_tree_is_dropped_unread() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    fill(&store, &tree, 5);
+    store.compact().unwrap();
+    let read = store.stats().compaction.read_bytes;
+    write(&store, |batch| batch.clear(&tree, 9000));
+    store.flush().unwrap();
+    tree.set_tombstone_floor(9000).unwrap();
+    store.compact().unwrap();
+    assert!(store.stats().compaction.read_bytes < read + 4096, "only the clear itself was read");
+    assert_eq!((tree.stats().tables, files(dir.path())), (0, 0));
+    assert!(rows(&tree).is_empty());
+    write(&store, |batch| batch.put(&tree, b"k", 9001, b"lives", Attributes::default()));
+    assert_eq!(rows(&tree).len(), 1);
+}
+
+#[test]
+fn a_batch_below_what_was_collected_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    write(&store, |batch| batch.delete(&tree, b"k", 70, Attributes::default()));
+    store.flush().unwrap();
+    tree.set_tombstone_floor(100).unwrap();
+    store.compact().unwrap();
+    assert_eq!(tree.stats().entries, 0);
+    let mut batch = Batch::new();
+    batch.put(&tree, b"k", 70, b"back from the dead", Attributes::default());
+    assert!(matches!(store.write(batch, Durability::Buffered), Err(crate::Error::BelowFloor { .. })));
+    write(&store, |batch| batch.put(&tree, b"k", 71, b"new", Attributes::default()));
+}
