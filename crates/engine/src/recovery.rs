@@ -169,7 +169,7 @@ fn open_log(
             ));
         }
         let restored = replay(trees, first, record);
-        restored.map(drop).map_err(|what| {
+        restored.map_err(|what| {
             Error::damaged(&dir, 0, format!("{what} in the record at sequence {first}"), "other bytes")
         })
     };

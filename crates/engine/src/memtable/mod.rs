@@ -1,8 +1,11 @@
 //! The newest entries of a tree, in memory. One writer at a time (who holds the store's write lock), any number of readers.
 
-mod list;
+mod entries;
+mod hashed;
+mod index;
+mod order;
 
-pub(crate) use list::List;
+pub(crate) use hashed::Hashed;
 
 use crate::error::Result;
 use crate::sst::Head;
@@ -48,10 +51,11 @@ pub(crate) type Visit<'a> = dyn FnMut(&Head, &dyn Fn() -> Bytes) -> Result<Contr
 /// What every memtable does. Entries are never changed or removed; no `(key, version, sequence)` comes twice.
 pub(crate) trait Memtable: Send + Sync {
     /// Adds an entry and answers the memory that it takes. Called by one thread at a time.
-    fn insert(&self, space: Space, entry: MemtableEntry) -> u64;
+    /// `hash` is the [`key_hash`](crate::checksum::key_hash) of the key.
+    fn insert(&self, space: Space, head: &Head, hash: u64, key: &[u8], payload: &[u8]) -> u64;
 
     /// Shows the entries of `key` with a version at or below `at`, in internal order, until told to stop.
-    fn lookup(&self, key: &[u8], at: Version, visit: &mut Visit<'_>) -> Result<()>;
+    fn lookup(&self, key: &[u8], hash: u64, at: Version, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Appends up to `limit` entries of a space between two places to `out`, in order, or from the end backwards.
     fn scan(

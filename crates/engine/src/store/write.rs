@@ -2,14 +2,14 @@
 
 use super::{Shared, Store, Trees};
 use crate::batch::{Batch, BatchTree};
+use crate::checksum::key_hash;
 use crate::error::{Error, Result};
-use crate::memtable::{Memtable, MemtableEntry};
+use crate::memtable::Memtable;
 use crate::record::{Operation, Operations};
 use crate::sst::Head;
 use crate::tree::{TreeState, clear_payload};
 use crate::types::{Durability, Kind, Sequence, Space};
 use crate::wal::Commit;
-use bytes::Bytes;
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -31,13 +31,12 @@ impl Store {
         if batch.is_empty() {
             return Ok(self.commit_at(self.visible(), durability));
         }
-        let record = Bytes::copy_from_slice(&batch.record);
         let mut writer = shared.writer.lock();
         shared.check_open()?;
-        shared.stall.admit(record.len() as u64, &shared.parts, &shared.path)?;
+        shared.stall.admit(batch.record.len() as u64, &shared.parts, &shared.path)?;
         batch.trees.iter().try_for_each(check_tree)?;
-        let first = shared.log.push(&record, batch.operations, durability)?;
-        shared.insert(&mut writer, &batch.trees, &record, first)?;
+        let first = shared.log.push(&batch.record, batch.operations, durability)?;
+        shared.insert(&mut writer, batch, first)?;
         let last = first + batch.operations - 1;
         shared.published.store(last, Release);
         drop(writer);
@@ -55,22 +54,16 @@ fn check_tree(tree: &BatchTree) -> Result<()> {
 }
 
 impl Shared {
-    fn insert(
-        &self,
-        _writer: &mut Writer,
-        trees: &[BatchTree],
-        record: &Bytes,
-        first: Sequence,
-    ) -> Result<()> {
+    fn insert(&self, _writer: &mut Writer, batch: &Batch, first: Sequence) -> Result<()> {
         let mut added = 0;
         let mut current: Option<(&Arc<TreeState>, Arc<dyn Memtable>)> = None;
-        for (sequence, operation) in (first..).zip(Operations::new(record)) {
+        for (sequence, operation) in (first..).zip(Operations::new(&batch.record)) {
             let operation =
                 operation.map_err(|expected| Error::Invalid(format!("a batch's record lacks {expected}")))?;
             let (state, memtable) = match current.take().filter(|(state, _)| state.id == operation.tree) {
                 Some(same) => same,
                 None => {
-                    let tree = trees.iter().find(|t| t.state.id == operation.tree);
+                    let tree = batch.trees.iter().find(|t| t.state.id == operation.tree);
                     let state = &tree
                         .ok_or_else(|| {
                             Error::Invalid("a batch's record names a tree that the batch does not".into())
@@ -79,10 +72,10 @@ impl Shared {
                     (state, state.writable())
                 }
             };
-            added += insert_operation(state, &*memtable, record, &operation, (first, sequence));
+            added += insert_operation(state, &*memtable, &operation, (first, sequence));
             current = Some((state, memtable));
         }
-        self.after_insert(trees, added);
+        self.after_insert(&batch.trees, added);
         Ok(())
     }
 
@@ -110,35 +103,31 @@ impl Shared {
 fn insert_operation(
     state: &TreeState,
     memtable: &dyn Memtable,
-    record: &Bytes,
     operation: &Operation<'_>,
     (batch, sequence): (Sequence, Sequence),
 ) -> u64 {
     let late = operation.space == Space::Data && operation.version <= state.sealed_largest.load(Relaxed);
     let &Operation { space, kind, version, expires_at, tag, key, payload, .. } = operation;
     let head = Head { version, sequence, kind, late, expires_at, tag };
-    let payload = if kind == Kind::Clear { clear_payload(batch) } else { record.slice_ref(payload) };
-    let key = if key.is_empty() { Bytes::new() } else { record.slice_ref(key) };
-    let added = memtable.insert(space, MemtableEntry { key, head, payload: payload.clone() });
     if space == Space::Clears {
-        state.note_clear(&head, &payload);
+        let payload = if kind == Kind::Clear { &clear_payload(batch)[..] } else { &[] };
+        let added = memtable.insert(space, &head, 0, key, payload);
+        state.note_clear(&head, payload);
+        return added;
     }
-    added
+    let hash = if space == Space::Data { key_hash(key) } else { 0 };
+    memtable.insert(space, &head, hash, key, payload)
 }
 
-/// Puts a record of the log back into the memtables, but for what stands in tables already. Answers the last sequence of the record, or what
-/// was expected in it.
-pub(crate) fn replay(trees: &Trees, first: Sequence, record: &[u8]) -> Result<Sequence, &'static str> {
-    let record = Bytes::copy_from_slice(record);
-    let mut last = first;
-    for (sequence, operation) in (first..).zip(Operations::new(&record)) {
+/// Puts a record of the log back into the memtables, but for what stands in tables already; what was expected in it otherwise.
+pub(crate) fn replay(trees: &Trees, first: Sequence, record: &[u8]) -> Result<(), &'static str> {
+    for (sequence, operation) in (first..).zip(Operations::new(record)) {
         let operation = operation?;
-        last = sequence;
         // A tree that is not there was dropped later.
         let Some(state) = trees.by_id.get(&operation.tree) else { continue };
         if sequence > state.flushed.load(Acquire) {
-            insert_operation(state, &*state.writable(), &record, &operation, (first, sequence));
+            insert_operation(state, &*state.writable(), &operation, (first, sequence));
         }
     }
-    Ok(last)
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod state;
 
 pub(crate) use state::{Sources, TreeState, clear_payload, merge_memtables};
 
+use crate::checksum::key_hash;
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Cursor, Lookup, Merge, Range, RangeParts, Step, Visibility};
 use crate::options::TreeSettings;
@@ -289,9 +290,10 @@ impl Tree {
 
 fn find_in_memory(sources: &Sources, key: &[u8], at: Version, lookup: &mut Lookup<'_>) -> Result<Step> {
     let mut step = Step::Next;
+    let hash = key_hash(key);
     for memtable in sources.memtables() {
         step = Step::Next;
-        memtable.lookup(key, at, &mut |head, payload| {
+        memtable.lookup(key, hash, at, &mut |head, payload| {
             step = lookup.offer(head, || Ok(payload()))?;
             Ok(if step == Step::Next { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;

@@ -3,7 +3,7 @@
 use super::TreeId;
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Cleared, Clears, Cursor, LevelCursor, MemoryCursor, Merge, TableCursor};
-use crate::memtable::{List, Memtable, Summary};
+use crate::memtable::{Hashed, Memtable, Summary};
 use crate::options::TreeSettings;
 use crate::sst::Head;
 use crate::types::{Kind, Sequence, Space, Version};
@@ -123,7 +123,7 @@ impl TreeState {
         if let Some(active) = &self.sources.load().active {
             return Arc::clone(active);
         }
-        let fresh: Arc<dyn Memtable> = Arc::new(List::default());
+        let fresh: Arc<dyn Memtable> = Arc::new(Hashed::default());
         self.sources.rcu(|sources| Sources { active: Some(Arc::clone(&fresh)), ..Sources::clone(sources) });
         fresh
     }
@@ -194,8 +194,8 @@ fn with_operation(clears: &Clears, head: &Head, payload: &[u8]) -> Clears {
 }
 
 /// A clear's payload is the first sequence of its batch: what was written with it at the same version lives.
-pub(crate) fn clear_payload(batch: Sequence) -> Bytes {
-    Bytes::copy_from_slice(&batch.to_le_bytes())
+pub(crate) fn clear_payload(batch: Sequence) -> [u8; 8] {
+    batch.to_le_bytes()
 }
 
 fn batch_of(payload: &[u8], sequence: Sequence) -> Sequence {

@@ -111,10 +111,10 @@ impl Model {
         for done in &self.trees[tree] {
             match &done.write {
                 Write::Put(k, v, x) if *k == key && sees(*v, done.sequence) => {
-                    drop(versions.insert(*v, (done, Some(value_of(*x)), true)))
+                    drop(versions.insert(*v, (done, Some(value_of(*x)), true)));
                 }
                 Write::Delete(k, v) if *k == key && sees(*v, done.sequence) => {
-                    drop(versions.insert(*v, (done, None, true)))
+                    drop(versions.insert(*v, (done, None, true)));
                 }
                 Write::Retract(k, v) if *k == key && sees(*v, done.sequence) => drop(versions.remove(v)),
                 Write::Clear(v) if sees(*v, done.sequence) => drop(clears.insert(*v, done)),
