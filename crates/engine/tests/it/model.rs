@@ -182,7 +182,7 @@ impl Run {
         match step {
             Step::Write(writes) => self.write(writes),
             Step::Flush => self.store().flush().expect("flushed"),
-            Step::Compact => self.store().flush().expect("flushed"),
+            Step::Compact => self.store().compact().expect("compacted"),
             Step::Reopen => {
                 self.snapshots.clear();
                 self.store = None;
