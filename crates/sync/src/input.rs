@@ -1,0 +1,116 @@
+//! What a driver tells a replica.
+
+use crate::item::Proposal;
+use crate::membership::{Members, Membership};
+use crate::message::{Message, ReadWhat, Way};
+use crate::names::Names;
+use crate::types::{Epoch, OpId, RecordId, StoreId, Token, TransferId};
+
+/// Something that happened. [`crate::Replica::step`] turns it into effects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A message arrived, from the store that the connection's handshake named.
+    Message {
+        /// Who sent it.
+        from: StoreId,
+        /// What it says.
+        message: Message,
+    },
+    /// Time passed. Give one every few milliseconds while something is in flight, and whenever [`crate::Replica::is_idle`] is false.
+    Tick,
+    /// Every record up to this one is durable in its class, in the order in which they were handed out.
+    Persisted {
+        /// The last durable record.
+        upto: RecordId,
+    },
+    /// Write this (leader).
+    Propose(Proposal),
+    /// The control plane named this store the manager of a new reign.
+    Nominate {
+        /// The reign, fresh.
+        epoch: Epoch,
+        /// Its member lists.
+        membership: Membership,
+    },
+    /// The control plane's list of learners of this shard (leader). They are caught up and fed, and count nowhere.
+    Learners(Members),
+    /// A node pair's connection came up or broke.
+    Peer {
+        /// The other store.
+        store: StoreId,
+        /// Whether it can be reached.
+        reachable: bool,
+    },
+    /// A reply without effects wants out (leader): it was computed from the newest state and rests on these pending items.
+    Read {
+        /// The driver's name for it.
+        token: Token,
+        /// Pending items that it saw.
+        rests_on: Names<OpId>,
+    },
+    /// A read arrived at a follower: may it be answered here?
+    FollowerRead {
+        /// The driver's name for it.
+        token: Token,
+        /// Which keys.
+        what: ReadWhat,
+        /// A labelled read takes what is in flight with a label instead of waiting.
+        labelled: bool,
+    },
+    /// The tree's floors moved: what this replica may serve as items or delta.
+    Floors {
+        /// History below is gone.
+        floor: OpId,
+        /// The highest tombstone dropped.
+        gc_floor: OpId,
+    },
+    /// The driver read a piece that [`crate::Effect::ReadPiece`] asked for; it sends the data beside the [`Message::Piece`] that follows.
+    PieceRead {
+        /// The transfer.
+        transfer: TransferId,
+        /// The piece.
+        number: u64,
+        /// Items of the piece, where it carries whole items.
+        items: Vec<OpId>,
+        /// Set on the last piece: the doubtful items whose values the pinned snapshot has.
+        end: Option<Vec<OpId>>,
+    },
+    /// The driver could not read what was asked (history gone, disk error): another source must serve it.
+    PieceFailed {
+        /// The transfer.
+        transfer: TransferId,
+    },
+    /// A piece that [`crate::Effect::Ingest`] handed over is durable (staged pieces: in the buffer).
+    Ingested {
+        /// The transfer.
+        transfer: TransferId,
+        /// The piece.
+        number: u64,
+    },
+    /// Storage or operator wants this replica to stop leading.
+    StepDown(StepDown),
+}
+
+/// Why a leader should hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StepDown {
+    /// The store refuses writes after a failed write or fsync.
+    Poisoned,
+    /// The disk is full.
+    DiskFull,
+    /// The own fsync is slow against the others'.
+    SlowDisk,
+    /// An operator drains the node: proposals stop, what is pending settles, then the hand-over is asked for.
+    Drain,
+}
+
+/// Which way of serving a transfer a source should take for a gap.
+pub(crate) fn way_for(items: u64, small_gap_items: u64, above_floor: bool, above_gc_floor: bool) -> Way {
+    if items <= small_gap_items && above_floor {
+        Way::Items
+    } else if above_gc_floor {
+        Way::Delta
+    } else {
+        Way::Files
+    }
+}
