@@ -301,6 +301,8 @@ fn store_settings(settings: &NodeSettings, parts: &NodeParts) -> Settings {
     let mut store = Settings::default();
     store.memory_bytes = settings.memory_bytes;
     store.max_value_bytes = settings.max_value_bytes;
+    // Segments are reserved whole: a node with little memory should not reserve much disk.
+    store.wal_segment_bytes = (settings.memory_bytes / 4).clamp(1 << 20, 64 << 20);
     store.wal_dir = settings.wal_dir.clone();
     store.wal_retention = if settings.keep_whole_wal { WalRetention::All } else { WalRetention::Freed };
     store.background_threads = parts.background_threads;

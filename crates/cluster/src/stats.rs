@@ -16,6 +16,8 @@ pub struct NodeStats {
     pub epoch: u64,
     /// Namespaces that were ever written to.
     pub namespaces: Vec<NamespaceStats>,
+    /// Why the store takes no writes until the node is started again, if so.
+    pub poisoned: Option<String>,
     /// Figures of the storage engine, by name, for `/metrics`.
     pub engine: Vec<(&'static str, u64)>,
 }
@@ -45,11 +47,26 @@ pub(crate) fn collect(node: &Node) -> NodeStats {
         store_id: inner.store_id.iter().map(|byte| format!("{byte:02x}")).collect(),
         epoch: inner.epoch,
         namespaces: namespaces.collect(),
+        poisoned: inner.store.stats().poisoned,
         engine: engine(node),
     }
 }
 
 fn engine(node: &Node) -> Vec<(&'static str, u64)> {
-    let store = &node.inner.store;
-    vec![("visible_sequence", store.visible()), ("synced_sequence", store.synced())]
+    let stats = node.inner.store.stats();
+    let age = stats.oldest_snapshot_age.map_or(0, |age| age.as_secs());
+    vec![
+        ("trees", stats.trees),
+        ("visible_sequence", stats.visible),
+        ("synced_sequence", stats.synced),
+        ("memtable_bytes", stats.memtable_bytes),
+        ("tables", stats.tables),
+        ("table_bytes", stats.table_bytes),
+        ("entries", stats.entries),
+        ("wal_segments", stats.wal_segments),
+        ("wal_bytes", stats.wal_bytes),
+        ("refused_writes", stats.refused_writes),
+        ("snapshots", stats.snapshots),
+        ("oldest_snapshot_seconds", age),
+    ]
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::execute::{Evaluation, Isolation, Needs, Plan, Room, Step, commit};
 use crate::keys::shard_of;
-use crate::namespace::NamespaceId;
+use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
 use crate::prefetch::{Fetched, Prefetch};
 use crate::session::{Outcome, Request, Session, Transaction, Watched};
@@ -22,6 +22,9 @@ pub(crate) fn transaction(
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
         return Transaction { outcome: Outcome::Refused(error), commit: None };
+    }
+    if requests.iter().any(|request| request.namespace.mode() == Mode::Available) {
+        return Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None };
     }
     let mut plan = Plan::of(&node.inner, requests, Isolation::All);
     if let Some(work) = plan.work {
@@ -94,6 +97,9 @@ pub(crate) fn watch(
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
         return Err(error);
+    }
+    if namespace.mode() == Mode::Available {
+        return Err(Error::NeedsStrong);
     }
     if watched.keys.len() + keys.len() > WATCHED_KEYS_MAX {
         return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));

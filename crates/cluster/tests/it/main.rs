@@ -6,6 +6,8 @@ mod support;
 mod available;
 mod cold;
 mod commands;
+mod crash;
+mod durability;
 mod expiry;
 mod fixture;
 mod restart;

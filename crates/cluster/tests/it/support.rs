@@ -1,9 +1,11 @@
 //! A node on a temporary folder, and a connection to it that does what the server does.
 
 use kvorum_cluster::{
-    Commit, Durability, NamespaceId, Node, NodeParts, NodeSettings, Outcome, Request, Session, Watched,
+    Commit, Durability, NamespaceId, Node, NodeParts, NodeSettings, Outcome, Request, Result, Session,
+    Watched,
 };
-use kvorum_engine::{Clock, Parts, fs::StdFs};
+use kvorum_engine::fs::{Fs, StdFs};
+use kvorum_engine::{Clock, Parts};
 use kvorum_model::{Args, Reply, resolve};
 use std::path::Path;
 use std::sync::Arc;
@@ -63,9 +65,12 @@ impl World {
 }
 
 pub(crate) fn open(settings: &NodeSettings, clock: &Arc<TestClock>) -> Node {
-    let storage = Parts::new(Arc::new(StdFs), Arc::clone(clock) as Arc<dyn Clock>);
-    let parts = NodeParts { storage, seed: 7, background_threads: false };
-    Node::open_with(settings.clone(), parts).unwrap()
+    try_open(settings, clock, Arc::new(StdFs)).unwrap()
+}
+
+pub(crate) fn try_open(settings: &NodeSettings, clock: &Arc<TestClock>, fs: Arc<dyn Fs>) -> Result<Node> {
+    let storage = Parts::new(fs, Arc::clone(clock) as Arc<dyn Clock>);
+    Node::open_with(settings.clone(), NodeParts { storage, seed: 7, background_threads: false })
 }
 
 /// A copy of a folder, as a crash of the process would leave it.
@@ -92,7 +97,7 @@ pub(crate) struct Client {
     pub(crate) fetches: usize,
 }
 
-type Words = Vec<Vec<u8>>;
+pub(crate) type Words = Vec<Vec<u8>>;
 
 /// Commands from text: words by spaces, commands by `;`.
 pub(crate) fn parse(text: &str) -> Vec<Words> {
@@ -119,6 +124,11 @@ impl Client {
 
     /// Executes a pipelined buffer, waits until it is durable, and answers the replies.
     pub(crate) fn pipeline(&mut self, commands: &[Words]) -> Vec<Reply> {
+        self.try_pipeline(commands).unwrap()
+    }
+
+    /// As `pipeline`; fails if it may not have become durable.
+    pub(crate) fn try_pipeline(&mut self, commands: &[Words]) -> Result<Vec<Reply>> {
         let words: Vec<Vec<&[u8]>> =
             commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
         let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
@@ -128,14 +138,14 @@ impl Client {
             let progress = self.node.execute(&mut self.session, &requests[done..], &mut replies);
             done += progress.executed;
             assert_eq!(replies.len(), done);
-            progress.commit.map_or(Ok(()), Commit::wait).unwrap();
+            progress.commit.map_or(Ok(()), Commit::wait)?;
             if let Some(prefetch) = progress.blocked {
                 self.fetches += 1;
                 assert!(self.fetches < 1_000_000, "does not end");
                 self.session.resume(prefetch.run());
             }
         }
-        replies
+        Ok(replies)
     }
 
     pub(crate) fn run(&mut self, text: &str) -> Vec<Reply> {
@@ -166,17 +176,20 @@ impl Client {
 
     /// `EXEC` of these commands; `None` if a watched key has changed.
     pub(crate) fn exec(&mut self, text: &str) -> Option<Vec<Reply>> {
-        let commands = parse(text);
+        self.try_exec(&parse(text)).unwrap()
+    }
+
+    pub(crate) fn try_exec(&mut self, commands: &[Words]) -> Result<Option<Vec<Reply>>> {
         let words: Vec<Vec<&[u8]>> =
             commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
         let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
         loop {
             let done = self.node.transaction(&mut self.session, &requests, &self.watched);
-            done.commit.map_or(Ok(()), Commit::wait).unwrap();
+            done.commit.map_or(Ok(()), Commit::wait)?;
             let replies = match done.outcome {
                 Outcome::Done(replies) => Some(replies),
                 Outcome::Changed => None,
-                Outcome::Refused(error) => panic!("{error}"),
+                Outcome::Refused(error) => return Err(error),
                 Outcome::Blocked(prefetch) => {
                     self.fetches += 1;
                     self.session.resume(prefetch.run());
@@ -184,7 +197,7 @@ impl Client {
                 }
             };
             self.watched.clear();
-            return replies;
+            return Ok(replies);
         }
     }
 
