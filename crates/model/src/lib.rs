@@ -15,6 +15,7 @@ mod error;
 mod glob;
 mod number;
 mod overlay;
+mod page;
 mod reply;
 mod slot;
 mod spec;
@@ -30,6 +31,7 @@ pub use error::{ErrorReply, Stop};
 pub use glob::{Case, glob_match};
 pub use number::{parse_i64, parse_u64};
 pub use overlay::Overlay;
+pub use page::coming_from_redis;
 pub use reply::Reply;
 pub use slot::{SLOTS, hashed_part, slot};
 pub use spec::argument::{Argument, ArgumentKind};
@@ -37,6 +39,3 @@ pub use spec::flags::{Categories, Flags, Group};
 pub use spec::{AnswerFn, Available, CommandSpec, DataFn, Keyspace, Run, SessionCommand};
 pub use table::{lookup, resolve, table};
 pub use view::{Label, Meta, Record, TAG_STRING, View, type_name};
-
-#[cfg(test)]
-mod tests;

@@ -118,16 +118,18 @@ impl Argument {
             ArgumentKind::PureToken => self.token.unwrap_or(self.name).to_owned(),
             ArgumentKind::OneOf => {
                 let all: Vec<_> = self.arguments.iter().map(Argument::syntax).collect();
-                if self.optional { all.join(" | ") } else { format!("<{}>", all.join(" | ")) }
+                // Brackets of its own unless those of an option are around it.
+                let bare = self.optional && self.token.is_none();
+                if bare { all.join(" | ") } else { format!("<{}>", all.join(" | ")) }
             }
             ArgumentKind::Block => self.arguments.iter().map(Argument::syntax).collect::<Vec<_>>().join(" "),
             _ => self.name.to_owned(),
         };
+        let inner = if self.multiple { format!("{inner} [{inner} ...]") } else { inner };
         let inner = match self.token {
             Some(token) if self.kind != ArgumentKind::PureToken => format!("{token} {inner}"),
             _ => inner,
         };
-        let inner = if self.multiple { format!("{inner} [{inner} ...]") } else { inner };
         if self.optional { format!("[{inner}]") } else { inner }
     }
 }
