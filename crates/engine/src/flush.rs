@@ -230,7 +230,7 @@ impl<'a> Rules<'a> {
         }
         for entry in group.drain(..) {
             let told_apart = self.snapshots.first().is_some_and(|&oldest| oldest < entry.sequence);
-            let keep = told_apart || space == Space::Clears || self.clear_versions.contains(&entry.version);
+            let keep = told_apart || space != Space::Data || self.clear_versions.contains(&entry.version);
             writer.add(space, &entry, keep)?;
         }
         Ok(())

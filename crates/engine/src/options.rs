@@ -73,7 +73,7 @@ impl Default for Settings {
 impl Settings {
     /// What memtables may take, sealed ones included.
     pub(crate) fn write_budget_bytes(&self) -> u64 {
-        self.write_buffer_bytes.unwrap_or(self.memory_bytes / 4).max(1 << 16)
+        self.write_buffer_bytes.unwrap_or(self.memory_bytes / 4).max(1 << 12)
     }
 
     /// When a single memtable is sealed.

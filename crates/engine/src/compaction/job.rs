@@ -244,7 +244,7 @@ impl Shared {
         );
         let mut dropped = Dropped::default();
         for space in ALL_SPACES {
-            let merge = Merge::new(cursors(levels, inputs, space)?, false);
+            let merge = Merge::new(cursors(levels, inputs, space)?, space, false);
             let part = self.judge(&rules, space, merge, &mut outputs)?;
             dropped.entries += part.entries;
             dropped.tombstone = dropped.tombstone.max(part.tombstone);

@@ -122,7 +122,8 @@ impl<'r> Stream<'r> {
         for (stripe, mut entry) in self.pair.drain(..) {
             entry.late &= surpassed;
             let keep_sequence =
-                stripe > 0 || self.space == Space::Data && self.rules.stands_with_clear(&entry);
+                // Where a note stands tells nothing of its age.
+                stripe > 0 || self.space == Space::Notes || self.rules.stands_with_clear(&entry);
             out.push(Kept { entry, keep_sequence });
         }
     }

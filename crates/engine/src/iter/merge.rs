@@ -1,16 +1,24 @@
 //! Several sources as one, in internal order. Between entries of the same key and version the newer source comes first: sequences alone can't
-//! tell, as tables forget them.
+//! tell, as tables forget them. In the spaces of notes and clears it is the other way round: they stand in any table of a level, so that the
+//! place tells nothing, but tables keep their sequences.
 
 use super::Cursor;
 use crate::error::Result;
 use crate::sst::Head;
+use crate::types::Space;
 use bytes::Bytes;
 use std::cmp::Ordering;
 
 pub(crate) struct Merge {
     /// The one that stands first in order is at the front; the rest are in order behind it. Exhausted ones are dropped.
     sources: Vec<Source>,
+    way: Way,
+}
+
+#[derive(Clone, Copy)]
+struct Way {
     backward: bool,
+    by_sequence: bool,
 }
 
 struct Source {
@@ -21,12 +29,13 @@ struct Source {
 
 impl Merge {
     /// Merges sources given from the newest to the oldest.
-    pub(crate) fn new(cursors: Vec<Box<dyn Cursor>>, backward: bool) -> Merge {
+    pub(crate) fn new(cursors: Vec<Box<dyn Cursor>>, space: Space, backward: bool) -> Merge {
+        let way = Way { backward, by_sequence: space != Space::Data };
         let mut sources: Vec<Source> =
             cursors.into_iter().enumerate().map(|(rank, cursor)| Source { cursor, rank }).collect();
         sources.retain(|source| source.cursor.head().is_some());
-        sources.sort_by(|a, b| order(a, b, backward));
-        Merge { sources, backward }
+        sources.sort_by(|a, b| order(a, b, way));
+        Merge { sources, way }
     }
 }
 
@@ -57,7 +66,7 @@ impl Cursor for Merge {
         // Usually the winner wins again: one comparison.
         let mut place = 0;
         while let Some([a, b]) = self.sources.get(place..place + 2) {
-            if order(a, b, self.backward) != Ordering::Greater {
+            if order(a, b, self.way) != Ordering::Greater {
                 break;
             }
             self.sources.swap(place, place + 1);
@@ -67,9 +76,11 @@ impl Cursor for Merge {
     }
 }
 
-fn order(a: &Source, b: &Source, backward: bool) -> Ordering {
+fn order(a: &Source, b: &Source, way: Way) -> Ordering {
     let (Some(left), Some(right)) = (a.cursor.head(), b.cursor.head()) else { return Ordering::Equal };
     let keys = a.cursor.key().cmp(b.cursor.key());
-    let forward = keys.then_with(|| right.version.cmp(&left.version)).then_with(|| a.rank.cmp(&b.rank));
-    if backward { forward.reverse() } else { forward }
+    let sequences = if way.by_sequence { right.sequence.cmp(&left.sequence) } else { Ordering::Equal };
+    let forward =
+        keys.then_with(|| right.version.cmp(&left.version)).then(sequences).then_with(|| a.rank.cmp(&b.rank));
+    if way.backward { forward.reverse() } else { forward }
 }

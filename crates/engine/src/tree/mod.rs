@@ -179,7 +179,7 @@ impl Tree {
         let backward = direction == Direction::Backward;
         let view = Visibility { at: view.at, upto, hidden: view.hidden.to_vec() };
         let cleared = pin.clears.as_ref().and_then(|clears| clears.seen(&view));
-        let merge = Merge::new(pin.cursors(Space::Data, bounds, backward)?, backward);
+        let merge = Merge::new(pin.cursors(Space::Data, bounds, backward)?, Space::Data, backward);
         Ok(Range::new(RangeParts { merge, view, cleared, backward, shared: Arc::clone(&self.shared), pin }))
     }
 
@@ -208,7 +208,8 @@ impl Tree {
     /// `Io` and `Damaged` of the files read.
     pub fn notes(&self, versions: impl RangeBounds<Version>) -> Result<Vec<(Version, Bytes)>> {
         let (sources, upto) = self.pin(&View::default());
-        let mut merge = Merge::new(sources.cursors(Space::Notes, &Bounds::all(), false)?, false);
+        let mut merge =
+            Merge::new(sources.cursors(Space::Notes, &Bounds::all(), false)?, Space::Notes, false);
         let mut notes = Vec::new();
         let mut decided = None;
         while let Some(head) = merge.head().copied() {

@@ -227,5 +227,5 @@ pub(crate) fn merge_memtables(memtables: &[Arc<dyn Memtable>], space: Space) -> 
     let cursor = |m: &Arc<dyn Memtable>| {
         Box::new(MemoryCursor::new(Arc::clone(m), space, &Bounds::all(), false)) as Box<dyn Cursor>
     };
-    Merge::new(memtables.iter().map(cursor).collect(), false)
+    Merge::new(memtables.iter().map(cursor).collect(), space, false)
 }
