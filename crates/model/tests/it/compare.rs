@@ -1,7 +1,7 @@
 //! Random commands, and the same ones sent to a real Redis: `scripts/compare-redis` starts one and runs the ignored test here.
 
 use crate::store::{Store, show};
-use kvorum_model::{Args, ErrorReply, Reply, Run, parse_u64, resolve};
+use kvorum_model::{Args, ErrorReply, Reply, Run, parse_u64, resolve, table};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -144,7 +144,7 @@ impl Redis {
             "+" => Reply::Simple(Cow::Owned(rest)),
             "-" => Reply::Error(ErrorReply::new(rest)),
             ":" => Reply::Integer(rest.parse().unwrap()),
-            "$" if rest == "-1" => Reply::Nil,
+            "$" | "*" if rest == "-1" => Reply::Nil,
             "$" => {
                 let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
                 self.reader.read_exact(&mut bytes).unwrap();
@@ -245,4 +245,76 @@ fn most_random_commands_are_well_formed() {
         })
         .count();
     assert!(fine > 250, "only {fine} of 1000 random commands do anything");
+}
+
+/// A reply as RESP2 carries it: maps flat, sets as arrays. The order of sets is free, notes are for people, and simple strings are compared
+/// by their text.
+fn as_resp2(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Simple(text) => Reply::bulk(text.as_bytes()),
+        Reply::Array(all) => Reply::Array(all.iter().map(as_resp2).collect()),
+        Reply::Set(all) => Reply::Array(all.iter().map(as_resp2).collect()),
+        Reply::Map(pairs) => {
+            Reply::Array(pairs.iter().flat_map(|(key, value)| [as_resp2(key), as_resp2(value)]).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// One field of a `COMMAND INFO` entry, to compare.
+fn field(entry: &Reply, at: usize) -> String {
+    let Reply::Array(fields) = as_resp2(entry) else { panic!("no entry: {entry:?}") };
+    let shown = match &fields[at] {
+        Reply::Array(all) => {
+            let mut all: Vec<_> = all.iter().map(show).collect();
+            all.sort();
+            all.join(" ")
+        }
+        other => show(other),
+    };
+    // What a key specification says in prose, only Redis says.
+    match shown.split_once("\"notes\": ").or(shown.split_once("\"notes\", ")) {
+        Some((before, behind)) => {
+            format!("{before}{}", behind.split_once("\", ").map_or(behind, |(_, rest)| rest))
+        }
+        None => shown,
+    }
+}
+
+/// Fields of `COMMAND INFO` that are meant to differ from the 7.0 that Debian has.
+const DIFFERS: [(&str, usize); 3] = [
+    // All or nothing: a client must not spread it over shards.
+    ("msetnx", 7),
+    // As Redis 7.2 documents them: a command without arguments may be asked about too.
+    ("command|getkeys", 1),
+    ("command|getkeysandflags", 1),
+];
+
+#[test]
+#[ignore = "needs a Redis: scripts/compare-redis"]
+fn command_info_is_that_of_a_real_redis() {
+    let address = std::env::var("REDIS").expect("REDIS=host:port, as scripts/compare-redis sets it");
+    let mut redis = Redis { reader: BufReader::new(TcpStream::connect(address).unwrap()) };
+    let (mut compared, mut differences) = (0, Vec::new());
+    for spec in table().iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands)) {
+        let words: [&[u8]; 3] = [b"COMMAND", b"INFO", spec.name.as_bytes()];
+        let Reply::Array(theirs) = redis.ask(&words) else { panic!("COMMAND INFO {}", spec.name) };
+        if theirs[0] == Reply::Nil {
+            continue;
+        }
+        let Reply::Array(ours) = Store::default().run(&words).reply else {
+            panic!("COMMAND INFO {}", spec.name)
+        };
+        compared += 1;
+        // The last field, subcommands, is compared one by one.
+        for at in 0..9 {
+            let (ours, theirs) = (field(&ours[0], at), field(&theirs[0], at));
+            if ours != theirs && !DIFFERS.contains(&(spec.name, at)) {
+                differences.push(format!("{} field {at}: ours {ours}, theirs {theirs}", spec.name));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(compared > 60, "only {compared} commands are in both");
+    println!("{compared} commands are described alike");
 }
