@@ -95,18 +95,6 @@ impl<'r> Effects<'r> {
         self.list.push(effect);
     }
 
-    /// Takes over all changes of `later`; its effects win.
-    pub fn absorb(&mut self, later: Effects<'r>) {
-        for effect in later.list {
-            self.push(effect);
-        }
-    }
-
-    /// The change of `key`, if there is one.
-    pub fn get(&self, key: &[u8]) -> Option<&Effect<'r>> {
-        self.place(key).and_then(|place| self.list.get(place))
-    }
-
     /// Whether `key` is changed.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.place(key).is_some()

@@ -4,6 +4,7 @@
 
 mod cases;
 mod compare;
+mod overlay;
 mod page;
 mod random;
 mod store;

@@ -1,7 +1,8 @@
 //! A namespace in memory, on which commands are run as a shard runs them.
 
+use crate::overlay::Overlay;
 use kvorum_model::{
-    Args, DataFn, Effect, Effects, Overlay, Record, Reply, Run, Stop, TAG_STRING, View, evaluate, resolve,
+    Args, DataFn, Effect, Effects, Record, Reply, Run, Stop, TAG_STRING, View, evaluate, resolve,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,7 @@ impl Store {
             for words in commands {
                 let (reply, effects) = self.checked(words, &overlay);
                 overlay.apply(&effects);
-                all.absorb(effects);
+                effects.as_slice().iter().for_each(|effect| all.push(effect.clone()));
                 replies.push(reply);
             }
         }
