@@ -1,6 +1,6 @@
 //! What a command costs inside the node: no sockets, no waiting for the disk.
 //!
-//! `cargo run --release -p kvorum-cluster --example execute [keys] [seconds for each row]`
+//! `cargo run --release -p kvorum-cluster --example execute [keys] [seconds for each row] [only rows that contain this]`
 #![expect(clippy::unwrap_used, reason = "a measuring program ends at the first failure")]
 
 use kvorum_cluster::{Durability, NamespaceId, Node, NodeSettings, Request, Session};
@@ -11,12 +11,13 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let keys: usize = arguments.next().map_or(100_000, |text| text.parse().unwrap());
     let seconds: f64 = arguments.next().map_or(1.0, |text| text.parse().unwrap());
+    let only = arguments.next().unwrap_or_default();
     let dir = tempfile::TempDir::new().unwrap();
     let mut settings = NodeSettings::new(dir.path().join("data"));
     settings.durability = Durability::Buffered;
     settings.memory_bytes = 1 << 30;
     let node = Node::open(settings).unwrap();
-    let bench = Bench { node, keys, span: Duration::from_secs_f64(seconds) };
+    let bench = Bench { node, keys, span: Duration::from_secs_f64(seconds), only };
     bench.load();
     println!("{keys} keys of 16 bytes, values of 100 bytes");
     println!("{:<22}{:>18}{:>14}", "command", "CPU ns a command", "k commands/s");
@@ -40,6 +41,7 @@ struct Bench {
     node: Node,
     keys: usize,
     span: Duration,
+    only: String,
 }
 
 impl Bench {
@@ -75,6 +77,10 @@ impl Bench {
 
     #[expect(clippy::disallowed_methods, reason = "it measures")]
     fn row<'k>(&self, pipeline: usize, name: &str, words: impl Fn(&'k [u8]) -> Vec<&'k [u8]>) {
+        let title = format!("{name} P{pipeline}");
+        if !title.contains(&self.only) {
+            return;
+        }
         // The buffers are made before: they cost the server, not the node.
         let mut random = fastrand::Rng::with_seed(7);
         let keys: Vec<_> = (0..4096).map(|_| Bench::key(random.usize(0..self.keys))).collect();
@@ -90,7 +96,7 @@ impl Bench {
             }
         }
         let nanos = (cpu_nanos() - cpu) as f64 / done as f64;
-        println!("{:<22}{nanos:>18.0}{:>14.0}", format!("{name} P{pipeline}"), 1e6 / nanos);
+        println!("{title:<22}{nanos:>18.0}{:>14.0}", 1e6 / nanos);
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn transaction(
         return Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None };
     }
     let mut plan = Plan::of(&node.inner, requests, Isolation::All);
-    if let Some(work) = plan.work {
+    if let Some(work) = plan.work.take() {
         let blocked = Prefetch::new(node, work, Fetched::default());
         return Transaction { outcome: Outcome::Blocked(blocked), commit: None };
     }
@@ -105,7 +105,8 @@ pub(crate) fn watch(
         return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));
     }
     // No latches: `EXEC` compares under them.
-    let mut evaluation = Evaluation::new(node, &Plan::default(), Isolation::All, fetched);
+    let plan = Plan::default();
+    let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
     let mut versions = Vec::with_capacity(keys.len());
     for key in keys {
         match evaluation.version_of(namespace, key) {

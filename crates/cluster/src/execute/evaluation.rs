@@ -2,11 +2,11 @@
 
 use super::blocked::{Needs, Room};
 use super::overlay::{Change, Overlay};
-use super::plan::{Isolation, Plan, strong};
+use super::plan::{Isolation, KnownShard, Plan, strong};
 use super::view::{BufferView, Missing, Rests, stamp};
 use super::writing::put;
 use crate::error::Error;
-use crate::keys::{SHARDS, USER_KEY_BYTES_MAX, shard_of};
+use crate::keys::{SHARDS, USER_KEY_BYTES_MAX};
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::{Inner, Node};
 use crate::prefetch::Fetched;
@@ -43,6 +43,8 @@ pub(crate) struct Evaluation<'n, 'r> {
     pub(super) batch_from: usize,
     /// Replies that were given on the assumption that `batch` is written.
     pub(super) dependents: Vec<usize>,
+    shards: &'n [Option<ShardId>],
+    known: KnownShard,
     pub(super) rests: Rests,
     pub(super) missing: RefCell<Option<Missing>>,
     stamp: Cell<Option<u64>>,
@@ -55,7 +57,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
     /// Waits for the latches.
     pub(crate) fn new(
         node: &'n Node,
-        plan: &Plan,
+        plan: &'n Plan,
         isolation: Isolation,
         fetched: Fetched,
     ) -> Evaluation<'n, 'r> {
@@ -75,6 +77,8 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             batch: Batch::new(),
             batch_from: 0,
             dependents: Vec::new(),
+            shards: &plan.shards,
+            known: KnownShard::default(),
             rests: Rests::default(),
             missing: RefCell::default(),
             stamp: Cell::default(),
@@ -141,6 +145,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
         replies: &mut [Reply],
     ) -> Result<Result<Reply, Stop>, Room> {
         let saw_overlay = Cell::new(false);
+        self.known = KnownShard::of(request, self.shards.get(at).copied().flatten());
         let reply = self.evaluate(run, request, &saw_overlay).and_then(|reply| {
             self.check_size()?;
             Ok(reply)
@@ -182,6 +187,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             overlay: &self.overlay,
             latches: &self.latches,
             fetched: &self.fetched,
+            known: &self.known,
             rests: &self.rests,
             missing: &self.missing,
             saw_overlay,
@@ -223,7 +229,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             self.prepare_writers(namespace);
         }
         for effect in self.effects.as_slice() {
-            let shard = shard_of(namespace, effect.key());
+            let shard = self.known.shard_of(namespace, effect.key());
             let Some(writer) = self.latches.get_mut(shard) else { continue };
             writer.fetching.written(effect.key());
             let version = match namespace.mode() {
@@ -244,7 +250,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
     fn prepare_writers(&mut self, namespace: NamespaceId) {
         for effect in self.effects.as_slice() {
             let rewritten_at = self.overlay.version(namespace, effect.key());
-            let shard = shard_of(namespace, effect.key());
+            let shard = self.known.shard_of(namespace, effect.key());
             if let Some(writer) = self.latches.get_mut(shard) {
                 writer.prepare(rewritten_at);
             }
@@ -294,6 +300,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             overlay: &self.overlay,
             latches: &self.latches,
             fetched: &self.fetched,
+            known: &self.known,
             rests: &self.rests,
             missing: &self.missing,
             saw_overlay: &saw_overlay,

@@ -55,7 +55,8 @@ fn execute_round(
         replies.push(error.reply());
         return (1, 0);
     }
-    let plan = Plan::of(&node.inner, requests, Isolation::Each);
+    let mut plan = Plan::of(&node.inner, requests, Isolation::Each);
+    let work = plan.work.take();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
     let ready = requests.get(..plan.ready).unwrap_or_default();
     let first = replies.len();
@@ -78,7 +79,7 @@ fn execute_round(
         *blocked = Some(evaluation.prefetch(needs, rest, executed == 0));
     }
     if blocked.is_none()
-        && let Some(work) = plan.work
+        && let Some(work) = work
     {
         *blocked = Some(Prefetch::new(node, work, Fetched::default()));
     }

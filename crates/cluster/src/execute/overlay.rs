@@ -8,6 +8,9 @@ use std::hash::BuildHasher;
 /// Changes up to this number are searched one by one.
 const SCANNED_MAX: usize = 8;
 
+/// Room in the index when it is made.
+const FIRST_INDEXED: usize = 56;
+
 /// One key's newest change.
 pub(crate) struct Change<'r> {
     pub(crate) namespace: NamespaceId,
@@ -114,6 +117,13 @@ impl<'r> Overlay<'r> {
     }
 
     fn index_all(&mut self) {
+        let Overlay { changes, index, hasher, .. } = self;
+        let hash = |place: &u32| {
+            changes
+                .get(*place as usize)
+                .map_or(0, |change| hasher.hash_one((change.namespace, change.effect.key())))
+        };
+        index.reserve(FIRST_INDEXED, hash);
         for place in 0..self.changes.len() {
             self.index_place(place);
         }

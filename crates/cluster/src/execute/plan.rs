@@ -5,8 +5,9 @@ use crate::namespace::{Mode, NamespaceId};
 use crate::node::Inner;
 use crate::prefetch::Work;
 use crate::session::Request;
-use crate::shard::ShardSet;
+use crate::shard::{ShardId, ShardSet};
 use kvorum_model::{Keyspace, Run};
+use smallvec::SmallVec;
 
 /// What the requests of a buffer need.
 #[derive(Default)]
@@ -16,6 +17,28 @@ pub(crate) struct Plan {
     /// Requests that can be evaluated; the one after them needs `work` first.
     pub(crate) ready: usize,
     pub(crate) work: Option<Work>,
+    /// Of each ready request the shard of its first key, where it was needed for the latches.
+    pub(crate) shards: SmallVec<[Option<ShardId>; 64]>,
+}
+
+/// The shard of one key of the request under evaluation, which is asked for several times: hashing costs as much as a lookup.
+#[derive(Default)]
+pub(crate) struct KnownShard(Option<(NamespaceId, *const [u8], ShardId)>);
+
+impl KnownShard {
+    /// Of a request's first key, if the plan has it.
+    pub(crate) fn of(request: &Request<'_>, shard: Option<ShardId>) -> KnownShard {
+        let key = request.spec.keys_of(request.args).next();
+        KnownShard(shard.zip(key).map(|(shard, key)| (request.namespace, std::ptr::from_ref(key), shard)))
+    }
+
+    /// The shard of a key. The known key lives as long as this, so what stands at its place is it.
+    pub(crate) fn shard_of(&self, namespace: NamespaceId, key: &[u8]) -> ShardId {
+        match self.0 {
+            Some((of, known, shard)) if of == namespace && std::ptr::eq(known, key) => shard,
+            _ => shard_of(namespace, key),
+        }
+    }
 }
 
 /// Whether a buffer's requests are executed one by one or as one.
@@ -30,9 +53,8 @@ pub(crate) enum Isolation {
 impl Plan {
     pub(crate) fn of(inner: &Inner, requests: &[Request<'_>], isolation: Isolation) -> Plan {
         let mut plan = Plan::default();
-        let now = inner.time.now();
         for request in requests {
-            plan.work = work_before(inner, request, now);
+            plan.work = work_before(inner, request);
             if plan.work.is_some() {
                 break;
             }
@@ -44,6 +66,7 @@ impl Plan {
 
     fn add_latches(&mut self, request: &Request<'_>, isolation: Isolation) {
         let spec = request.spec;
+        let mut first = None;
         match spec.run {
             Run::Keyspace(Keyspace::FlushDb) => self.latches.insert_namespace(request.namespace),
             Run::Keyspace(Keyspace::FlushAll) => {
@@ -54,11 +77,14 @@ impl Plan {
             }
             Run::Data(_) if isolation == Isolation::All || needs_latches(request) => {
                 for key in spec.keys_of(request.args) {
-                    self.latches.insert(shard_of(request.namespace, key));
+                    let shard = shard_of(request.namespace, key);
+                    self.latches.insert(shard);
+                    first.get_or_insert(shard);
                 }
             }
             _ => {}
         }
+        self.shards.push(first);
     }
 }
 
@@ -73,13 +99,13 @@ pub(crate) fn strong() -> impl Iterator<Item = NamespaceId> {
     crate::namespace::all().filter(|namespace| namespace.mode() == Mode::Strong)
 }
 
-fn work_before(inner: &Inner, request: &Request<'_>, now: u64) -> Option<Work> {
+fn work_before(inner: &Inner, request: &Request<'_>) -> Option<Work> {
     if !matches!(request.spec.run, Run::Data(_)) || !request.spec.is_write() {
         return None;
     }
     if !inner.has_trees(request.namespace) {
         return Some(Work::Trees(request.namespace));
     }
-    let unbounded = request.namespace.mode() == Mode::Available && !inner.hybrid.is_bounded(now);
+    let unbounded = request.namespace.mode() == Mode::Available && !inner.hybrid.is_bounded(inner.time.now());
     unbounded.then_some(Work::StampBound)
 }

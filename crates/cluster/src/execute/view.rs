@@ -1,8 +1,9 @@
 //! What a command sees: the overlay of its buffer, over the newest state of the trees, over what was fetched for it from the disk.
 
 use super::overlay::{Overlay, Seen};
+use super::plan::KnownShard;
 use crate::error::Error;
-use crate::keys::{shard_of, with_user_key};
+use crate::keys::with_user_key;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Inner;
 use crate::prefetch::Fetched;
@@ -50,6 +51,7 @@ pub(crate) struct BufferView<'a, 'n, 'r> {
     pub(crate) overlay: &'a Overlay<'r>,
     pub(crate) latches: &'a Latches<'n>,
     pub(crate) fetched: &'a Fetched,
+    pub(crate) known: &'a KnownShard,
     pub(crate) rests: &'a Rests,
     pub(crate) missing: &'a RefCell<Option<Missing>>,
     /// Set when the command read what its buffer wrote.
@@ -84,7 +86,7 @@ impl BufferView<'_, '_, '_> {
     }
 
     fn in_tree(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
-        let shard = shard_of(self.namespace, key);
+        let shard = self.known.shard_of(self.namespace, key);
         let Some(tree) = self.inner.tree(shard) else { return Ok(None) };
         let found =
             match with_user_key(key, |tree_key| tree.get_cached(tree_key, &kvorum_engine::View::newest())) {
@@ -105,7 +107,7 @@ impl BufferView<'_, '_, '_> {
     }
 
     fn meta_in_tree(&self, key: &[u8]) -> Result<Option<Meta>, Stop> {
-        let shard = shard_of(self.namespace, key);
+        let shard = self.known.shard_of(self.namespace, key);
         let Some(tree) = self.inner.tree(shard) else { return Ok(None) };
         let view = kvorum_engine::View::newest();
         let found = match with_user_key(key, |tree_key| tree.version_of_cached(tree_key, &view)) {
@@ -183,7 +185,7 @@ impl View for BufferView<'_, '_, '_> {
             return stamp(self.inner, self.stamp);
         }
         let rewritten_at = self.overlay.version(self.namespace, key);
-        let shard = shard_of(self.namespace, key);
+        let shard = self.known.shard_of(self.namespace, key);
         // Only a command that writes asks, and its shards are latched.
         self.latches.get(shard).map_or(0, |writer| writer.next(rewritten_at))
     }
