@@ -54,10 +54,8 @@ pub(crate) fn open(path: &Path, settings: Settings, parts: Parts) -> Result<Reco
 }
 
 fn make_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
-    if fs.exists(dir).map_err(|e| Error::io("look for", dir, e))? {
-        return Ok(());
-    }
     fs.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    // Also if it was there: a process that was killed may have created it and not come to this line.
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => fs.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
         None => Ok(()),
@@ -152,7 +150,8 @@ fn open_log(
     fresh: bool,
 ) -> Result<(Arc<Log>, Sequence)> {
     let dir: PathBuf = settings.wal_dir.clone().unwrap_or_else(|| path.join("wal"));
-    let buffer = settings.batch_limit_bytes() + LOG_BUFFER_SLACK_BYTES;
+    let batch = settings.batch_limit_bytes();
+    let buffer = batch + batch.min(LOG_BUFFER_SLACK_BYTES);
     let log_settings = LogSettings {
         segment_bytes: settings.wal_segment_bytes,
         buffer_bytes_max: usize::try_from(buffer).unwrap_or(usize::MAX),

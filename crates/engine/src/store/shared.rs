@@ -107,9 +107,10 @@ impl Shared {
     pub(crate) fn edit<T>(&self, changes: Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
         let trees = if self.floors_dirty.swap(false, Acquire) { self.tree_states() } else { Vec::new() };
         let changes = |state: &StoreState| {
-            let mut changes = changes;
-            changes.extend(risen_floors(state, &trees));
-            changes
+            // First: one of the changes may drop a tree whose floor rose.
+            let mut all = risen_floors(state, &trees);
+            all.extend(changes);
+            all
         };
         let applied = self.versions.apply_with(changes, install);
         if let Err(error) = &applied

@@ -1,5 +1,6 @@
 //! The engine from outside, one module for each scenario.
 
 mod basics;
+mod crash;
 mod model;
 mod reopen;

@@ -20,6 +20,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod content;
 mod dice;
 mod disk;
 mod fault;

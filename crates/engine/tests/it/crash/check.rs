@@ -1,0 +1,97 @@
+//! Compares a store with the model, key by key, through random views.
+
+use super::model::{Look, Model, ModelTree, Seen};
+use kvorum_engine::fs::sim::Dice;
+use kvorum_engine::{Cached, Direction, Found, FoundKind, Result, Sequence, Store, Tree, View};
+
+/// Compares everything: names, keys, ranges, notes.
+pub(crate) fn check(store: &Store, model: &Model, dice: &mut Dice) -> Result<()> {
+    let names: Vec<String> = store.tree_names().iter().map(ToString::to_string).collect();
+    assert_eq!(names, model.names.keys().cloned().collect::<Vec<_>>(), "the trees' names");
+    let upto = store.visible();
+    for (name, id) in &model.names {
+        let tree = store.find_tree(name).expect("it is in the list");
+        assert_eq!(tree.id(), *id, "the id of tree {name}");
+        check_tree(&tree, &model.trees[id], upto, dice)?;
+    }
+    Ok(())
+}
+
+fn check_tree(tree: &Tree, model: &ModelTree, upto: Sequence, dice: &mut Dice) -> Result<()> {
+    let mut looks = vec![Look { at: u64::MAX, hidden: Vec::new(), upto }];
+    if !model.newest_only {
+        let at = model.floor + dice.below(200);
+        let hidden = (0..dice.below(3)).map(|_| at.saturating_sub(dice.below(20))).collect::<Vec<_>>();
+        // A hidden version at or below the floor may have shadowed what is gone.
+        let hidden = hidden.into_iter().filter(|&version| version > model.floor).collect();
+        looks.push(Look { at, hidden, upto });
+    }
+    for look in &looks {
+        let view = View { at: look.at, hidden: &look.hidden, snapshot: None };
+        let mut values = Vec::new();
+        for key in model.keys() {
+            let expected = model.seen(&key, look);
+            compare(tree, model, &key, expected.clone(), tree.get(&key, &view)?, look);
+            if let Cached::Ready(found) = tree.get_cached(&key, &view)? {
+                compare(tree, model, &key, expected.clone(), found, look);
+            }
+            let version = tree.version_of(&key, &view)?.map(|found| found.version);
+            if let Some(Seen::Value { version: expected, .. }) = expected {
+                assert_eq!(version, Some(expected), "version of {key:?} in {tree:?} at {look:?}");
+                values.push(key);
+            }
+        }
+        check_range(tree, model, values, look, dice)?;
+    }
+    let notes: Vec<_> = tree.notes(model.notes_from..)?.into_iter().map(|(v, b)| (v, b.to_vec())).collect();
+    assert_eq!(notes, model.notes(upto), "the notes of {tree:?}");
+    Ok(())
+}
+
+fn check_range(
+    tree: &Tree,
+    model: &ModelTree,
+    mut keys: Vec<Vec<u8>>,
+    look: &Look,
+    dice: &mut Dice,
+) -> Result<()> {
+    let view = View { at: look.at, hidden: &look.hidden, snapshot: None };
+    let direction = if dice.coin() { Direction::Forward } else { Direction::Backward };
+    let found = tree.range(.., &view, direction)?.collect::<Result<Vec<_>>>()?;
+    if direction == Direction::Backward {
+        keys.reverse();
+    }
+    let found_keys: Vec<_> = found.iter().map(|(key, _)| key.to_vec()).collect();
+    assert_eq!(found_keys, keys, "the range {direction:?} of {tree:?} at {look:?}");
+    for (key, found) in found {
+        compare(tree, model, &key, model.seen(&key, look), Some(found), look);
+    }
+    Ok(())
+}
+
+fn compare(
+    tree: &Tree,
+    model: &ModelTree,
+    key: &[u8],
+    expected: Option<Seen>,
+    found: Option<Found>,
+    look: &Look,
+) {
+    let found = found.map(|found| match found.kind {
+        FoundKind::Value => Seen::Value {
+            version: found.version,
+            value: found.value.to_vec(),
+            expires_at: found.expires_at,
+            tag: found.tag,
+        },
+        FoundKind::Tombstone => Seen::Tombstone { version: found.version },
+    });
+    // Tombstones up to their floor, and shadowed ones of a tree without history, may be gone.
+    let forgettable = |seen: &Seen| match seen {
+        Seen::Tombstone { version } => model.newest_only || *version <= model.tombstone_floor,
+        Seen::Value { .. } => false,
+    };
+    let expected = expected.filter(|seen| !forgettable(seen));
+    let found = found.filter(|seen| !forgettable(seen));
+    assert_eq!(found, expected, "key {key:?} of {tree:?} at {look:?}");
+}
