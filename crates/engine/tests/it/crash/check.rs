@@ -36,7 +36,7 @@ fn check_tree(tree: &Tree, model: &ModelTree, upto: Sequence, dice: &mut Dice) -
                 compare(tree, model, &key, expected.clone(), found, look);
             }
             let version = tree.version_of(&key, &view)?.map(|found| found.version);
-            if let Some(Seen::Value { version: expected, .. }) = expected {
+            if let Some(Seen::Value { version: expected, .. }) = model.shown(expected) {
                 assert_eq!(version, Some(expected), "version of {key:?} in {tree:?} at {look:?}");
                 values.push(key);
             }
@@ -61,6 +61,9 @@ fn check_range(
     if direction == Direction::Backward {
         keys.reverse();
     }
+    // What expired may be there still.
+    let expired = |found: &Found| found.expires_at.is_some_and(|at| at <= model.expiry_floor);
+    let found: Vec<_> = found.into_iter().filter(|(_, found)| !expired(found)).collect();
     let found_keys: Vec<_> = found.iter().map(|(key, _)| key.to_vec()).collect();
     assert_eq!(found_keys, keys, "the range {direction:?} of {tree:?} at {look:?}");
     for (key, found) in found {
@@ -86,12 +89,6 @@ fn compare(
         },
         FoundKind::Tombstone => Seen::Tombstone { version: found.version },
     });
-    // Tombstones up to their floor, and shadowed ones of a tree without history, may be gone.
-    let forgettable = |seen: &Seen| match seen {
-        Seen::Tombstone { version } => model.newest_only || *version <= model.tombstone_floor,
-        Seen::Value { .. } => false,
-    };
-    let expected = expected.filter(|seen| !forgettable(seen));
-    let found = found.filter(|seen| !forgettable(seen));
+    let (found, expected) = (model.shown(found), model.shown(expected));
     assert_eq!(found, expected, "key {key:?} of {tree:?} at {look:?}");
 }

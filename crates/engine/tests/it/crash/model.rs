@@ -47,6 +47,8 @@ pub(crate) struct ModelTree {
     pub(crate) floor: Version,
     pub(crate) tombstone_floor: Version,
     pub(crate) notes_from: Version,
+    /// Values that expired at or before it may have become tombstones.
+    pub(crate) expiry_floor: u64,
     entries: Vec<Entry>,
 }
 
@@ -66,6 +68,18 @@ impl Look {
 }
 
 impl ModelTree {
+    /// As the tree may show it: what expired long ago as a tombstone, tombstones long ago as nothing.
+    pub(crate) fn shown(&self, seen: Option<Seen>) -> Option<Seen> {
+        let version = match &seen {
+            Some(Seen::Value { version, expires_at: Some(at), .. }) if *at <= self.expiry_floor => *version,
+            Some(Seen::Tombstone { version }) => *version,
+            _ => return seen,
+        };
+        // Shadowed tombstones of a tree without history may be gone too.
+        let forgettable = self.newest_only || version <= self.tombstone_floor;
+        (!forgettable).then_some(Seen::Tombstone { version })
+    }
+
     pub(crate) fn new(newest_only: bool) -> ModelTree {
         ModelTree { newest_only, ..ModelTree::default() }
     }

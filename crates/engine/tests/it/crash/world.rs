@@ -321,7 +321,8 @@ impl World {
         let to = self.version.saturating_sub(self.dice.below(60));
         self.tell(|| format!("raise a floor of {name} to {to}"));
         let Some(model) = self.model.trees.get_mut(&id) else { return Ok(()) };
-        match self.dice.below(3) {
+        let expiry = self.dice.below(300);
+        match self.dice.below(4) {
             // The model's floors rise first: whether the store's did is not known after an error.
             0 if !model.newest_only => {
                 model.floor = model.floor.max(to);
@@ -330,6 +331,10 @@ impl World {
             1 => {
                 model.tombstone_floor = model.tombstone_floor.max(to);
                 tree.set_tombstone_floor(to)?;
+            }
+            2 => {
+                model.expiry_floor = model.expiry_floor.max(expiry);
+                tree.set_expiry_floor(expiry)?;
             }
             _ => {
                 model.notes_from = model.notes_from.max(to);
@@ -387,6 +392,8 @@ impl World {
 
     fn op(&mut self, tree: TreeId) -> Op {
         let model = &self.model.trees[&tree];
+        // Without history, nothing is left to come back from under what is taken back.
+        let history = !model.newest_only;
         let lowest = 1 + if model.newest_only { model.tombstone_floor } else { model.floor };
         let dice = &mut self.dice;
         // Mostly rising; sometimes late; sometimes equal to an older one.
@@ -402,16 +409,16 @@ impl World {
                 self.version = self.version.max(lowest) + 1;
                 Op::Clear { version: self.version }
             }
-            1 => Op::RetractClear { version },
+            1 if history => Op::RetractClear { version },
             2..=4 => Op::Note { version, bytes: vec![version as u8; dice.index(40)] },
             5 => Op::RetractNote { version },
             6..=9 => Op::Delete { key, version },
-            10..=12 => Op::Retract { key, version },
+            10..=12 if history => Op::Retract { key, version },
             _ => {
                 let length = if dice.one_in(8) { 3000 } else { 60 };
                 let mut value = dice.next_u64().to_le_bytes().to_vec();
                 value.resize(8 + dice.index(length), version as u8);
-                let expires_at = dice.one_in(4).then(|| dice.below(1000));
+                let expires_at = dice.one_in(4).then(|| 1 + dice.below(1000));
                 Op::Put { key, version, value, expires_at, tag: dice.below(4) as u8 }
             }
         }
