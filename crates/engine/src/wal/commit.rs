@@ -57,7 +57,10 @@ impl Commit {
                 .log
                 .look(self.sequence, self.durability, &mut self.ticket, || UNPARK.with(Waker::clone))
             {
-                Look::Done(result) => return result,
+                Look::Done(result) => {
+                    self.log.relieve(self.durability);
+                    return result;
+                }
                 Look::Lead => {
                     self.log.lead();
                 }
@@ -75,7 +78,10 @@ impl Future for Commit {
         loop {
             match this.log.look(this.sequence, this.durability, &mut this.ticket, || context.waker().clone())
             {
-                Look::Done(result) => return Poll::Ready(result),
+                Look::Done(result) => {
+                    this.log.relieve(this.durability);
+                    return Poll::Ready(result);
+                }
                 Look::Wait => {
                     this.gave_way = false;
                     return Poll::Pending;

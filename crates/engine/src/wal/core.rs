@@ -189,6 +189,15 @@ impl Core {
         }
     }
 
+    /// Whether half of the forming group's room is taken; then it is to be written.
+    pub(super) fn half_full(&mut self) -> bool {
+        let half_full = self.forming.len() > self.limits.buffer_bytes_max / 2;
+        if half_full {
+            self.want(self.last(), Durability::Written);
+        }
+        half_full
+    }
+
     /// The last sequence given.
     pub(super) fn last(&self) -> Sequence {
         self.next - 1

@@ -324,6 +324,13 @@ impl Log {
         outcome
     }
 
+    /// One whose write is buffered need not wait; when the buffer is half full it writes it, or the next ones would find no room.
+    pub(super) fn relieve(&self, durability: Durability) {
+        if durability == Durability::Buffered && self.core.lock().half_full() {
+            self.lead();
+        }
+    }
+
     /// See [`Core::look`].
     pub(super) fn look(
         &self,

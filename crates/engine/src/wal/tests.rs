@@ -85,6 +85,16 @@ fn a_buffered_record_is_acknowledged_at_once_and_written_by_the_background() {
 }
 
 #[test]
+fn those_who_only_buffer_write_when_the_buffer_is_half_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ..) = open(dir.path());
+    for _ in 0..100 {
+        put(&log, &[1; 1000], 1, Durability::Buffered);
+    }
+    assert!(log.written() > 80 && log.written() < 100);
+}
+
+#[test]
 fn a_written_record_is_synced_by_the_background() {
     let dir = tempfile::tempdir().unwrap();
     let (log, ..) = open(dir.path());
