@@ -195,10 +195,10 @@ impl World {
                 }
             }
             Some(Begun::Drop(name)) if store.find_tree(name).is_none() => self.dropped(name),
-            Some(Begun::Swap(one, other)) => {
-                if store.find_tree(one).is_some_and(|tree| tree.id() != self.model.names[one]) {
-                    self.swapped(one, other);
-                }
+            Some(Begun::Swap(one, other))
+                if store.find_tree(one).is_some_and(|tree| tree.id() != self.model.names[one]) =>
+            {
+                self.swapped(one, other);
             }
             _ => {}
         }
