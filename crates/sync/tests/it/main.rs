@@ -1,0 +1,2 @@
+//! Integration tests of the Sync core: one binary, a module for each scenario.
+mod model;
