@@ -28,7 +28,7 @@ fn reads_are_linearizable() {
 /// Every run ends with the last nominated manager leading, though a member has died for good before.
 #[test]
 fn a_nominated_manager_with_a_live_majority_leads() {
-    exhaust("liveness", Rules::FULL, Bounds { deaths: 1, ..Bounds::new(3, 1) });
+    exhaust("liveness", Rules::FULL, Bounds { deaths: 1, items: 1, ..Bounds::new(3, 1) });
 }
 
 /// A search as large as the environment says (`MODEL_REIGNS`, `MODEL_WRITES`, `MODEL_ITEMS`, `MODEL_CRASHES`, `MODEL_WIPES`,

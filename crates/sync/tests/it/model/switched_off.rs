@@ -13,7 +13,7 @@ const SAFETY: &[&str] = &[COMMITTED, ONE_LEADER, PREFIX, CANCELLED, READS_KEPT];
 fn op_id_reuse_catchup_then_retract() {
     let rules = Rules { unique_op_ids: false, ..Rules::FULL };
     violation("op id given twice", rules, Bounds::new(2, 1), &[ONE_ITEM]);
-    violation("op ids reused", rules, Bounds::new(3, 1), &[COMMITTED, PREFIX]);
+    violation("op ids reused", rules, Bounds { in_turn: true, ..Bounds::new(3, 1) }, &[COMMITTED, PREFIX]);
 }
 
 #[test]
@@ -60,7 +60,12 @@ fn commit_on_minority() {
 #[test]
 fn promise_overtakes_queued_write() {
     let rules = Rules { promise_is_barrier: false, ..Rules::FULL };
-    violation("promise overtakes a queued write", rules, Bounds { queue: true, ..Bounds::new(3, 1) }, SAFETY);
+    violation(
+        "promise overtakes a queued write",
+        rules,
+        Bounds { queue: true, in_turn: true, ..Bounds::new(3, 1) },
+        SAFETY,
+    );
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn leader_goes_on_after_promise() {
 #[test]
 fn basis_of_all_epochs() {
     let rules = Rules { highest_epoch_only: false, ..Rules::FULL };
-    violation("basis of all epochs", rules, Bounds::new(3, 1), SAFETY);
+    violation("basis of all epochs", rules, Bounds { in_turn: true, ..Bounds::new(3, 1) }, SAFETY);
 }
 
 #[test]
