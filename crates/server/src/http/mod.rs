@@ -1,0 +1,188 @@
+//! HTTP: entities, the small JSON API, health, metrics.
+
+mod body;
+mod entity;
+mod guard;
+mod json;
+mod query;
+
+use crate::counters;
+use crate::network::Local;
+use crate::shared::Shared;
+use body::Body;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use kvorum_cluster::Error;
+use query::Query;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Time for a client to send its headers.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bytes of headers that a connection holds at most.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// The paths that exist, as a 400 names them.
+const PATHS: &str = "/v0/entity, /v0/entities, /get, /set, /del, /healthz, /readyz, /metrics";
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
+    let stopping = shared.shutdown.clone();
+    let service = hyper::service::service_fn(|request| {
+        let (shared, local) = (Arc::clone(&shared), Arc::clone(&local));
+        async move {
+            let _busy = local.begin();
+            counters::add(&shared.counters.requests, 1);
+            Ok::<_, Infallible>(answer(&shared, request).await)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("an HTTP connection ended early: {error}");
+    }
+}
+
+async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let refused = |answer: Answer| answer.into_response();
+    if let Err(answer) = guard::check(&shared.settings(), &request) {
+        return refused(answer);
+    }
+    match route(shared, request).await {
+        Ok(response) => response,
+        Err(answer) => refused(answer),
+    }
+}
+
+async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+    let (head, body) = request.into_parts();
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let path = head.uri.path();
+    match path {
+        "/v0/entity" => entity::one(shared, &head.method, &query, body).await,
+        "/v0/entities" => {
+            only(&head.method, &[Method::GET])?;
+            entity::range(shared, &query).await
+        }
+        "/get" => {
+            only(&head.method, &[Method::GET])?;
+            json::get(shared, &query).await
+        }
+        "/set" => {
+            only(&head.method, &[Method::POST])?;
+            json::set(shared, &head.headers, body).await
+        }
+        "/del" => {
+            only(&head.method, &[Method::DELETE])?;
+            json::delete(shared, &query).await
+        }
+        "/healthz" | "/readyz" | "/metrics" => {
+            only(&head.method, &[Method::GET, Method::HEAD])?;
+            Ok(about(shared, path))
+        }
+        _ => Err(Answer::text(StatusCode::BAD_REQUEST, format!("there is no such path; there are {PATHS}"))),
+    }
+}
+
+/// How the server is.
+fn about(shared: &Shared, path: &str) -> Response<Body> {
+    if path == "/metrics" {
+        let mut response = Response::new(Body::full(crate::metrics::text(shared)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(crate::metrics::CONTENT_TYPE));
+        return response;
+    }
+    let answer = if path == "/readyz" && shared.shutdown.is_stopping() {
+        Answer::text(StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else {
+        Answer::text(StatusCode::OK, "ok")
+    };
+    answer.into_response()
+}
+
+/// 405 for other methods.
+fn only(method: &Method, allowed: &[Method]) -> Result<(), Answer> {
+    if allowed.contains(method) {
+        return Ok(());
+    }
+    let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
+    let names = names.join(", ");
+    let mut answer = Answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {names}"));
+    answer.header = HeaderValue::from_str(&names).ok().map(|names| (hyper::header::ALLOW, names));
+    Err(answer)
+}
+
+/// The whole body, up to the limit.
+async fn collect(shared: &Shared, body: Incoming) -> Result<Bytes, Answer> {
+    let limit = shared.settings().http_body_bytes_max;
+    let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    match limited.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Answer::text(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {limit} bytes")))
+        }
+        Err(error) => Err(Answer::text(StatusCode::BAD_REQUEST, format!("the body did not arrive: {error}"))),
+    }
+}
+
+/// A short answer: a status with a line of text or JSON.
+pub(crate) struct Answer {
+    status: StatusCode,
+    text: String,
+    content_type: &'static str,
+    header: Option<(hyper::header::HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+        Answer { status, text: text.into() + "\n", content_type: "text/plain; charset=utf-8", header: None }
+    }
+
+    fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+        Answer { status, text: format!("{value}\n"), content_type: "application/json", header: None }
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::full(self.text));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+
+    /// What an error of the node means over HTTP: 4xx and 507 mean that nothing was done, 500 with `UNKNOWN` that it may have been.
+    fn of(error: &Error) -> Answer {
+        let status = match error {
+            Error::Busy { .. } | Error::ReadOnly(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Invalid(_) | Error::NeedsStrong => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut answer = Answer::text(status, error.resp());
+        if let Error::Busy { retry_after } = error {
+            let seconds = HeaderValue::from(retry_after.as_secs().max(1));
+            answer.header = Some((hyper::header::RETRY_AFTER, seconds));
+        }
+        answer
+    }
+}

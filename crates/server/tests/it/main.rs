@@ -1,0 +1,9 @@
+//! The server over real sockets, on a node in a folder of its own.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first failure")]
+
+mod client;
+mod http;
+mod limits;
+mod session;
+mod shutdown;
+mod transaction;
