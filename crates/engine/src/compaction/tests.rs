@@ -1,6 +1,7 @@
 //! Whole compactions in a store.
 
 use crate::batch::{Attributes, Batch};
+use crate::error::Error;
 use crate::options::{Parts, Settings, TreeSettings};
 use crate::store::Store;
 use crate::tree::Tree;
@@ -23,7 +24,12 @@ fn open(path: &Path) -> Store {
 fn write(store: &Store, fill: impl FnOnce(&mut Batch)) {
     let mut batch = Batch::new();
     fill(&mut batch);
-    store.write(batch, Durability::Buffered).unwrap().wait().unwrap();
+    loop {
+        match store.write(&batch, Durability::Buffered) {
+            Err(Error::Busy { .. }) => store.flush().unwrap(),
+            written => return written.unwrap().wait().unwrap(),
+        }
+    }
 }
 
 fn key(i: u64) -> [u8; 8] {

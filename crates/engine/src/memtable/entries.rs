@@ -1,4 +1,5 @@
-//! An append-only list of entries: one writer, many readers, no entry ever moves. Its pieces double in size, so that a small memtable stays small.
+//! An append-only list of entries: one writer, many readers, no entry ever moves. The first pieces double in size, so that a small memtable
+//! stays small; later ones are alike, so that a large one has no more to spare than one of them.
 
 use crate::sst::Head;
 use crate::types::{Kind, Sequence, Version};
@@ -11,7 +12,12 @@ use std::sync::atomic::{
 
 /// Entries of the first piece; each later one holds as many as all before it, and this many more.
 const FIRST_PIECE_ENTRIES: usize = 16;
-const PIECES: usize = 28;
+/// How many pieces double.
+const SMALL_PIECES: usize = 8;
+const SMALL_ENTRIES: usize = FIRST_PIECE_ENTRIES * ((1 << SMALL_PIECES) - 1);
+const LARGE_PIECE_ENTRIES: usize = 4096;
+/// Large pieces stand on shelves, each with room for twice as many as the one before: enough for 2^32 entries.
+const SHELVES: usize = 21;
 /// Stands for "no entry" where an entry names the next one.
 const NONE: u32 = u32::MAX;
 
@@ -69,18 +75,37 @@ impl Entry {
     }
 }
 
+type Piece = Box<[OnceLock<Entry>]>;
+
 #[derive(Default)]
 pub(super) struct Entries {
-    pieces: [OnceLock<Box<[OnceLock<Entry>]>>; PIECES],
+    small: [OnceLock<Piece>; SMALL_PIECES],
+    shelves: [OnceLock<Box<[OnceLock<Piece>]>>; SHELVES],
     len: AtomicU32,
 }
 
-/// Piece and place of an entry.
-fn place(index: u32) -> (usize, usize) {
-    let shifted = index as usize / FIRST_PIECE_ENTRIES + 1;
-    let piece = shifted.ilog2() as usize;
-    let first = FIRST_PIECE_ENTRIES * ((1 << piece) - 1);
-    (piece, index as usize - first)
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Small { piece: usize, at: usize },
+    Large { shelf: usize, piece: usize, at: usize },
+}
+
+fn place(index: u32) -> Place {
+    let index = index as usize;
+    let Some(large) = index.checked_sub(SMALL_ENTRIES) else {
+        let piece = (index / FIRST_PIECE_ENTRIES + 1).ilog2() as usize;
+        return Place::Small { piece, at: index - FIRST_PIECE_ENTRIES * ((1 << piece) - 1) };
+    };
+    let number = large / LARGE_PIECE_ENTRIES + 1;
+    let shelf = number.ilog2() as usize;
+    Place::Large { shelf, piece: number - (1 << shelf), at: large % LARGE_PIECE_ENTRIES }
+}
+
+fn fresh_piece(entries: usize, taken: &mut u64) -> Piece {
+    let piece: Piece = (0..entries).map(|_| OnceLock::new()).collect();
+    *taken += size_of_val(&*piece) as u64;
+    piece
 }
 
 impl Entries {
@@ -89,46 +114,72 @@ impl Entries {
         self.len.load(Acquire)
     }
 
+    #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&Entry> {
-        let (piece, at) = place(index);
-        self.pieces.get(piece)?.get()?.get(at)?.get()
+        match place(index) {
+            Place::Small { piece, at } => self.small.get(piece)?.get()?.get(at)?.get(),
+            Place::Large { shelf, piece, at } => {
+                self.shelves.get(shelf)?.get()?.get(piece)?.get()?.get(at)?.get()
+            }
+        }
     }
 
     /// Adds an entry; answers its place and the memory newly taken. One thread at a time.
     pub(super) fn push(&self, entry: Entry) -> (u32, u64) {
         let index = self.len.load(Relaxed);
-        let (piece, at) = place(index);
         let mut taken = 0;
-        if let Some(slots) = self.pieces.get(piece) {
-            let slots = slots.get_or_init(|| {
-                let slots: Box<[OnceLock<Entry>]> =
-                    (0..FIRST_PIECE_ENTRIES << piece).map(|_| OnceLock::new()).collect();
-                taken = size_of_val(&*slots) as u64;
-                slots
-            });
-            if let Some(slot) = slots.get(at) {
-                let fresh = slot.set(entry);
-                debug_assert!(fresh.is_ok(), "one writer at a time");
-            }
+        if let Some(slot) = self.slot(index, &mut taken) {
+            let fresh = slot.set(entry);
+            debug_assert!(fresh.is_ok(), "one writer at a time");
         }
         self.len.store(index + 1, Release);
         (index, taken)
+    }
+
+    /// The slot of an entry that is to come.
+    fn slot(&self, index: u32, taken: &mut u64) -> Option<&OnceLock<Entry>> {
+        match place(index) {
+            Place::Small { piece, at } => {
+                let slots =
+                    self.small.get(piece)?.get_or_init(|| fresh_piece(FIRST_PIECE_ENTRIES << piece, taken));
+                slots.get(at)
+            }
+            Place::Large { shelf, piece, at } => {
+                let pieces = self
+                    .shelves
+                    .get(shelf)?
+                    .get_or_init(|| (0..1 << shelf).map(|_| OnceLock::new()).collect());
+                pieces.get(piece)?.get_or_init(|| fresh_piece(LARGE_PIECE_ENTRIES, taken)).get(at)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sst::Head;
 
     #[test]
-    fn places_follow_one_another() {
-        let mut expected = (0, 0);
-        for index in 0..10_000 {
-            assert_eq!(place(index), expected);
-            expected.1 += 1;
-            if expected.1 == FIRST_PIECE_ENTRIES << expected.0 {
-                expected = (expected.0 + 1, 0);
-            }
+    fn what_was_pushed_stays_in_its_place() {
+        let entries = Entries::default();
+        let count = 20_000;
+        for index in 0..count {
+            let head = Head {
+                version: u64::from(index),
+                sequence: 1,
+                kind: Kind::Value,
+                late: false,
+                expires_at: None,
+                tag: 0,
+            };
+            assert_eq!(entries.push(Entry::new(Bytes::new(), 0, &head)).0, index);
         }
+        assert!((0..count).all(|index| entries.get(index).is_some_and(|e| e.version() == u64::from(index))));
+        assert!(entries.get(count).is_none());
+        assert!(
+            matches!(place(u32::MAX), Place::Large { shelf, .. } if shelf < SHELVES),
+            "there is room for all"
+        );
     }
 }

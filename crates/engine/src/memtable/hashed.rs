@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Keys and values are copied into pieces of memory that double from the first size to the second.
+/// Keys and values are copied into pieces of memory, each a quarter of what there is already, within these bounds.
 const ARENA_BYTES_MIN: usize = 1 << 10;
 const ARENA_BYTES_MAX: usize = 256 << 10;
 /// A value of more than this gets memory of its own.
@@ -50,7 +50,7 @@ fn side_key(version: Version, sequence: Sequence) -> (u64, u64) {
 #[derive(Default)]
 struct Arena {
     piece: BytesMut,
-    piece_bytes: usize,
+    total_bytes: usize,
 }
 
 impl Arena {
@@ -65,8 +65,8 @@ impl Arena {
         }
         let mut taken = 0;
         if self.piece.capacity() < len {
-            self.piece_bytes = (self.piece_bytes * 2).clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX);
-            let fresh = self.piece_bytes.max(len);
+            let fresh = (self.total_bytes / 4).clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX).max(len);
+            self.total_bytes += fresh;
             self.piece = BytesMut::with_capacity(fresh);
             taken = fresh as u64;
         }
