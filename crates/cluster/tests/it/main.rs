@@ -14,3 +14,4 @@ mod restart;
 mod scan;
 mod threads;
 mod transactions;
+mod upkeep;
