@@ -1,6 +1,7 @@
 //! Many threads on one node.
 
 use crate::support::{Client, World};
+use kvorum_cluster::Node;
 use kvorum_model::Reply;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -57,4 +58,52 @@ fn nobody_sees_half_of_a_command() {
             }
         });
     });
+}
+
+#[test]
+fn nothing_is_lost_while_flushes_and_compactions_run() {
+    let mut world = World::new();
+    world.settings.memory_bytes = 4 << 20;
+    // With threads of its own, and the machine's clock.
+    let node = Node::open(world.settings.clone()).unwrap();
+    let value = |writer: usize, round: usize| format!("{writer}:{round}:{}", "v".repeat(700)).into_bytes();
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let node = &node;
+            scope.spawn(move || {
+                let mut client = Client::new(node);
+                for round in 0..400 {
+                    let sets: Vec<_> = (0..20)
+                        .map(|i| {
+                            let key = format!("{writer}:{}", (round * 7 + i * 31) % 500).into_bytes();
+                            vec![b"SET".to_vec(), key, value(writer, round)]
+                        })
+                        .collect();
+                    assert!(client.pipeline(&sets).iter().all(|reply| *reply == Reply::Ok));
+                    client.run("INCR n; APPEND log x");
+                    // Mostly cold: far more data than memory.
+                    let at = (round * 7) % 500;
+                    let read = client.get(format!("{writer}:{at}").as_bytes()).unwrap();
+                    assert_eq!(read, value(writer, round), "{writer}:{at}");
+                }
+            });
+        }
+    });
+    let check = |node: &Node| {
+        let mut client = Client::new(node);
+        assert_eq!(client.text("GET n; STRLEN log; DBSIZE"), "800 800 1002");
+        for writer in 0..2 {
+            for key in 0..500 {
+                // The last round that wrote the key.
+                let last =
+                    (0..400).rfind(|round| (0..20).any(|i| (round * 7 + i * 31) % 500 == key)).unwrap();
+                let found = client.get(format!("{writer}:{key}").as_bytes());
+                assert_eq!(found, Some(value(writer, last)), "{writer}:{key}");
+            }
+        }
+    };
+    check(&node);
+    node.shutdown().unwrap();
+    drop(node);
+    check(&Node::open(world.settings).unwrap());
 }

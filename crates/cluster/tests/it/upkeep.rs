@@ -81,6 +81,6 @@ fn threads_end_with_the_node() {
 fn a_folder_in_use_is_refused() {
     let world = World::new();
     let _node = world.open();
-    let error = Node::open(world.settings.clone()).err().expect("opened twice");
+    let error = Node::open(world.settings).err().expect("opened twice");
     assert!(error.to_string().contains("in use"), "{error}");
 }
