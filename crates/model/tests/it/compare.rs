@@ -106,6 +106,27 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// `SET`, `GETEX` and the `EXPIRE`s with options that exist, and times of which most can be meant.
+fn with_options() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let time = || proptest::sample::select(&["100", "200", "300", "4000000000", "4000000000000", "-1"][..]);
+    let key = proptest::sample::select(&["a", "b"][..]);
+    let plain = proptest::sample::select(&["NX", "XX", "GET", "KEEPTTL", "PERSIST"][..]);
+    let timed = (proptest::sample::select(&["EX", "EXAT", "PXAT"][..]), time());
+    let option =
+        prop_oneof![plain.prop_map(|word| vec![word]), timed.prop_map(|(word, time)| vec![word, time])];
+    let options = prop::collection::vec(option, 0..3).prop_map(|options| options.concat());
+    let conditions = prop::collection::vec(proptest::sample::select(&["NX", "XX", "GT", "LT"][..]), 0..3);
+    let expire = (proptest::sample::select(&["EXPIRE", "EXPIREAT", "PEXPIREAT"][..]), time(), conditions);
+    let tail = prop_oneof![
+        2 => expire.prop_map(|(name, time, conditions)| (name, [vec![time], conditions].concat())),
+        2 => options.clone().prop_map(|options| ("SET", [vec!["5"], options].concat())),
+        1 => options.prop_map(|options| ("GETEX", options)),
+    ];
+    (key, tail).prop_map(|(key, (name, rest))| {
+        [vec![name, key], rest].concat().iter().map(|word| word.as_bytes().to_vec()).collect()
+    })
+}
+
 /// A command of the table (or none), more or less as it should be called.
 pub(crate) fn command() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let name = proptest::sample::select(&NAMES[..]).prop_map(|name| name.as_bytes().to_vec());
@@ -114,7 +135,8 @@ pub(crate) fn command() -> impl Strategy<Value = Vec<Vec<u8>>> {
         1 => prop::collection::vec(word(), 0..5),
         3 => (key, prop::collection::vec(word(), 0..5)).prop_map(|(key, words)| [vec![key], words].concat()),
     ];
-    (name, rest).prop_map(|(name, rest)| [vec![name], rest].concat())
+    let any = (name, rest).prop_map(|(name, rest)| [vec![name], rest].concat());
+    prop_oneof![3 => any, 1 => with_options()]
 }
 
 /// A connection to a Redis.
