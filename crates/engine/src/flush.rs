@@ -1,25 +1,25 @@
 //! From memtables to tables. The order is what makes it safe: the log is durable up to the memtable's last sequence; the table and its name
 //! are; the edit is; only then the log may forget.
 
-use crate::error::{Error, Result};
-use crate::iter::Cursor;
+use crate::blob::BlobStore;
+use crate::compaction::{Written, sync_dirs};
+use crate::error::Result;
 use crate::memtable::Memtable;
-use crate::sst::{ALL_SPACES, Head, TableMeta, TableWriter};
 use crate::store::Shared;
-use crate::tree::{Sources, TreeState, merge_memtables};
-use crate::types::{Durability, InternalEntry, Kind, Sequence, Space, Version};
-use crate::version::{Change, FloorKind, Levels, TableFile};
+use crate::tree::{Sources, TreeState};
+use crate::types::{Durability, Sequence};
+use crate::version::{Change, Levels, TableFile};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// What one tree brings to a flush.
-struct Part {
+struct Part<'a> {
     tree: Arc<TreeState>,
     memtables: Vec<Arc<dyn Memtable>>,
     upto: Sequence,
     bytes: u64,
-    table: Option<TableMeta>,
+    written: Option<Written<'a>>,
 }
 
 impl Shared {
@@ -75,15 +75,17 @@ impl Shared {
         let mut parts = self.seal(trees);
         let Some(last) = parts.iter().map(|part| part.upto).max() else { return Ok(()) };
         self.log.commit(last, Durability::Synced).wait()?;
-        // Taken after the memtables were sealed: a snapshot taken later sees all of them.
-        let snapshots = self.snapshots.sequences();
         for part in &mut parts {
-            part.table = self.write_table(part, &snapshots)?;
+            part.written = Some(self.write_memtables(&part.tree, &part.memtables, part.upto)?);
         }
-        let dir = &self.files.tables_dir;
-        self.parts.fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        sync_dirs(&self.files, parts.iter().filter_map(|part| part.written.as_ref()))?;
         let needed_from = self.needed_from(&parts);
-        self.edit(edit_of(&parts, needed_from), || parts.iter().for_each(|part| self.install(part)))?;
+        let edited =
+            self.edit(edit_of(&parts, needed_from), || parts.iter().for_each(|part| self.install(part)));
+        if edited.is_ok() || self.versions.has_failed() {
+            parts.iter_mut().filter_map(|part| part.written.as_mut()).for_each(Written::keep);
+        }
+        edited?;
         let bytes = parts.iter().map(|part| part.bytes).sum();
         self.stall.sub(bytes);
         self.stall.flushed(bytes, self.parts.clock.monotonic().saturating_sub(begun));
@@ -91,7 +93,7 @@ impl Shared {
     }
 
     /// Seals the trees' memtables and collects what is to be flushed.
-    fn seal(&self, trees: &[Arc<TreeState>]) -> Vec<Part> {
+    fn seal(&self, trees: &[Arc<TreeState>]) -> Vec<Part<'_>> {
         {
             let _writer = self.writer.lock();
             for tree in trees {
@@ -102,13 +104,13 @@ impl Shared {
             let memtables = tree.sources.load().sealed.clone();
             let upto = memtables.first()?.summary().last_sequence;
             let bytes = memtables.iter().map(|memtable| memtable.summary().bytes).sum();
-            Some(Part { tree: Arc::clone(tree), memtables, upto, bytes, table: None })
+            Some(Part { tree: Arc::clone(tree), memtables, upto, bytes, written: None })
         };
         trees.iter().filter_map(part).collect()
     }
 
     /// What the log must still hold once these memtables stand in tables.
-    fn needed_from(&self, flushed: &[Part]) -> Sequence {
+    fn needed_from(&self, flushed: &[Part<'_>]) -> Sequence {
         // Read before the memtables are looked at: what comes meanwhile lies above.
         let next = self.published.load(Acquire) + 1;
         let unflushed = self.tree_states().into_iter().filter_map(|tree| {
@@ -127,117 +129,38 @@ impl Shared {
         unflushed.min().map_or(next, |first| first.min(next))
     }
 
-    fn write_table(&self, part: &Part, snapshots: &[Sequence]) -> Result<Option<TableMeta>> {
-        let id = self.versions.new_file_id()?;
-        let options = self.table_options(0);
-        let mut writer =
-            TableWriter::new(Arc::clone(&self.parts.fs), &self.files.table_path(id), id, options)?;
-        let rules = Rules::of(&part.tree, snapshots);
-        for space in ALL_SPACES {
-            rules.write(space, merge_memtables(&part.memtables, space), &mut writer)?;
-        }
-        if writer.is_empty() { Ok(None) } else { writer.finish().map(Some) }
-    }
-
-    fn install(&self, part: &Part) {
-        let file = part.table.clone().map(|meta| TableFile::new(&self.files, meta, None));
+    fn install(&self, part: &Part<'_>) {
+        let (tables, blobs) = part.written.as_ref().map_or((&[][..], &[][..]), |w| (&w.tables, &w.blobs));
+        let tables: Vec<_> =
+            tables.iter().map(|meta| TableFile::new(&self.files, meta.clone(), None)).collect();
+        let blobs: Vec<_> = blobs.iter().map(|blob| BlobStore::new(&self.files, *blob)).collect();
         part.tree.flushed.fetch_max(part.upto, Release);
         part.tree.sources.rcu(|sources| {
             let mut next = Sources::clone(sources);
             next.sealed.retain(|sealed| !part.memtables.iter().any(|flushed| Arc::ptr_eq(flushed, sealed)));
-            if let Some(file) = &file {
+            if !tables.is_empty() {
                 let mut levels = Levels::clone(&next.levels);
-                levels.add(0, Arc::clone(file));
+                tables.iter().for_each(|table| levels.add(0, Arc::clone(table)));
                 next.levels = Arc::new(levels);
+                next.blobs = Arc::new(next.blobs.changed(&blobs, &[]));
             }
             next
         });
     }
 }
 
-fn edit_of(parts: &[Part], needed_from: Sequence) -> Vec<Change> {
+fn edit_of(parts: &[Part<'_>], needed_from: Sequence) -> Vec<Change> {
     let mut changes = Vec::with_capacity(parts.len() * 2 + 1);
     for part in parts {
         let tree = part.tree.id;
-        if let Some(meta) = &part.table {
+        let written = part.written.as_ref();
+        for meta in written.iter().flat_map(|written| &written.tables) {
             changes.push(Change::TableAdded { tree, level: 0, meta: Box::new(meta.clone()), foreign: None });
         }
+        let blobs = written.iter().flat_map(|written| &written.blobs);
+        changes.extend(blobs.map(|blob| Change::BlobAdded { tree, blob: *blob }));
         changes.push(Change::Flushed { tree, upto: part.upto });
     }
     changes.push(Change::NeededFrom { sequence: needed_from });
     changes
-}
-
-/// What a flush may leave out and forget.
-struct Rules<'a> {
-    /// Live snapshots, lowest first.
-    snapshots: &'a [Sequence],
-    /// Versions of clears: what has exactly such a version keeps its sequence, which says whether it came before the clear.
-    clear_versions: Vec<Version>,
-    notes_from: Version,
-    /// Whether nothing older lies below.
-    oldest: bool,
-}
-
-impl<'a> Rules<'a> {
-    fn of(tree: &TreeState, snapshots: &'a [Sequence]) -> Rules<'a> {
-        let sources = tree.sources.load();
-        let clear_versions =
-            sources.clears.iter().flat_map(|clears| clears.marks.iter().map(|m| m.cleared.version)).collect();
-        Rules {
-            snapshots,
-            clear_versions,
-            notes_from: tree.floor(FloorKind::Notes),
-            oldest: sources.levels.is_empty(),
-        }
-    }
-
-    /// Writes a space: of the same key and version only what some view can tell apart.
-    fn write(&self, space: Space, mut merge: impl Cursor, writer: &mut TableWriter) -> Result<()> {
-        let mut group: Vec<InternalEntry> = Vec::new();
-        while let Some(&head) = merge.head() {
-            let same = group
-                .first()
-                .is_some_and(|first| first.version == head.version && first.key[..] == *merge.key());
-            if !same {
-                self.write_group(space, &mut group, writer)?;
-            }
-            let hidden = same
-                && group
-                    .last()
-                    .is_some_and(|newer| self.stripe(newer.sequence) == self.stripe(head.sequence));
-            let released = space == Space::Notes && head.version < self.notes_from;
-            if !hidden && !released {
-                let Head { version, sequence, kind, late, expires_at, tag } = head;
-                let (key, payload) = (merge.key_bytes(), merge.payload()?);
-                let late = late && !self.oldest;
-                group.push(InternalEntry { key, version, sequence, kind, late, expires_at, tag, payload });
-            }
-            merge.advance()?;
-        }
-        self.write_group(space, &mut group, writer)
-    }
-
-    fn write_group(
-        &self,
-        space: Space,
-        group: &mut Vec<InternalEntry>,
-        writer: &mut TableWriter,
-    ) -> Result<()> {
-        // A marker whose target is gone, with nothing older below, has done its work.
-        while self.oldest && group.last().is_some_and(|oldest| oldest.kind == Kind::Retract) {
-            group.pop();
-        }
-        for entry in group.drain(..) {
-            let told_apart = self.snapshots.first().is_some_and(|&oldest| oldest < entry.sequence);
-            let keep = told_apart || space != Space::Data || self.clear_versions.contains(&entry.version);
-            writer.add(space, &entry, keep)?;
-        }
-        Ok(())
-    }
-
-    /// Entries of the same number are seen by the same snapshots.
-    fn stripe(&self, sequence: Sequence) -> usize {
-        self.snapshots.partition_point(|&snapshot| snapshot < sequence)
-    }
 }

@@ -2,6 +2,7 @@
 
 mod background;
 mod batch;
+mod blob;
 #[allow(dead_code, reason = "compaction is landing on top of it")]
 mod cache;
 mod checksum;
@@ -15,6 +16,7 @@ pub mod fs;
 mod iter;
 mod memtable;
 mod options;
+mod output;
 mod record;
 mod recovery;
 mod snapshot;

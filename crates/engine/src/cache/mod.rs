@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::sst::Block;
+use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 use std::path::Path;
@@ -33,9 +34,20 @@ pub(crate) struct CacheSettings {
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<(u64, u64), Block> for ByBytes {
-    fn weight(&self, _: &(u64, u64), block: &Block) -> u64 {
-        block.len() as u64 + BLOCK_OVERHEAD_BYTES
+/// What is cached of a place in a file.
+#[derive(Clone)]
+enum Cached {
+    Block(Block),
+    Value(Bytes),
+}
+
+impl Weighter<(u64, u64), Cached> for ByBytes {
+    fn weight(&self, _: &(u64, u64), cached: &Cached) -> u64 {
+        let bytes = match cached {
+            Cached::Block(block) => block.len(),
+            Cached::Value(value) => value.len(),
+        };
+        bytes as u64 + BLOCK_OVERHEAD_BYTES
     }
 }
 
@@ -46,7 +58,7 @@ pub(crate) struct FileKey(u64);
 /// The caches of a store, shared by all its trees and threads.
 pub(crate) struct Cache {
     settings: CacheSettings,
-    blocks: QuickCache<(u64, u64), Block, ByBytes>,
+    blocks: QuickCache<(u64, u64), Cached, ByBytes>,
     handles: QuickCache<u64, Arc<dyn File>>,
     next_file: AtomicU64,
     pinned_bytes: AtomicU64,
@@ -94,15 +106,32 @@ impl Cache {
 
     #[inline]
     pub(crate) fn block(&self, file: FileKey, offset: u64) -> Option<Block> {
-        let found = self.blocks.get(&(file.0, offset));
-        if found.is_none() {
-            self.misses.fetch_add(1, Relaxed);
+        match self.blocks.get(&(file.0, offset)) {
+            Some(Cached::Block(block)) => Some(block),
+            _ => {
+                self.misses.fetch_add(1, Relaxed);
+                None
+            }
         }
-        found
+    }
+
+    /// A value of a blob file, if it is here.
+    pub(crate) fn value(&self, file: FileKey, offset: u64) -> Option<Bytes> {
+        match self.blocks.get(&(file.0, offset)) {
+            Some(Cached::Value(value)) => Some(value),
+            _ => {
+                self.misses.fetch_add(1, Relaxed);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn keep_value(&self, file: FileKey, offset: u64, value: Bytes) {
+        self.blocks.insert((file.0, offset), Cached::Value(value));
     }
 
     pub(crate) fn keep_block(&self, file: FileKey, offset: u64, block: Block) {
-        self.blocks.insert((file.0, offset), block);
+        self.blocks.insert((file.0, offset), Cached::Block(block));
     }
 
     /// The open file; opens it if it is not.

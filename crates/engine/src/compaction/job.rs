@@ -1,20 +1,22 @@
 //! Carries out a choice: reads the inputs, lets the stream judge, writes the outputs, and makes the edit. The order is what makes it safe:
 //! the collection floor is durable before anything rests on it; tables and their names are durable before the edit; inputs go after it.
 
-use super::garbage::{Forgettable, spans};
-use super::output::Outputs;
-use super::rules::{MemorySpan, Rules, Span};
-use super::strategy::{Choice, Shape, Sizes, choose};
+use super::output::{Apart, Outputs, Written, sync_dirs};
+use super::rules::Rules;
+use super::standing::{Standing, rules_for};
+use super::strategy::{Choice, Sizes};
 use super::stream::{Dropped, Stream};
+use crate::blob::{BlobSet, BlobStore, live_bytes};
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Clears, Cursor, LevelCursor, Merge, TableCursor};
+use crate::options::Settings;
 use crate::sst::{ALL_SPACES, Head, TableMeta};
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState};
 use crate::types::{InternalEntry, Sequence, Space, Version};
 use crate::version::{Change, FloorKind, LEVELS, Levels, TableFile};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
@@ -37,7 +39,7 @@ pub(crate) struct Compactions {
 struct State {
     /// The tree that is looked at first next time.
     turn: usize,
-    /// See [`Forgettable::baseline`].
+    /// See `Forgettable::baseline`.
     baseline: HashMap<u64, u64>,
 }
 
@@ -76,79 +78,6 @@ impl Compactions {
             written_bytes: written_bytes.load(Relaxed),
             dropped_entries: dropped_entries.load(Relaxed),
         }
-    }
-}
-
-/// A tree's state that a compaction is judged by.
-struct Standing {
-    sources: Arc<Sources>,
-    rules: Rules,
-    tombstone_floor: Version,
-}
-
-impl Standing {
-    fn of(shared: &Shared, tree: &TreeState) -> Standing {
-        // Floors first: a write that was let in before they rose is in the memtables that are looked at afterwards.
-        let floor = (!tree.settings.newest_only).then(|| tree.floor(FloorKind::History));
-        let tombstone_floor = tree.floor(FloorKind::Tombstone);
-        let (expiry_floor, notes_floor) = (tree.floor(FloorKind::Expiry), tree.floor(FloorKind::Notes));
-        let collected = tree.floor(FloorKind::Gc);
-        drop(shared.writer.lock());
-        let sources = tree.sources.load_full();
-        let views = shared.snapshots.sequences();
-        let mut memory = MemorySpan::EMPTY;
-        for memtable in sources.memtables() {
-            let summary = memtable.summary();
-            memory.smallest_version = memory.smallest_version.min(summary.smallest_version);
-            memory.has_retracts |= summary.has_retracts;
-        }
-        let rules = Rules {
-            views,
-            floor,
-            drop_upto: tombstone_floor.min(collected),
-            expiry_floor,
-            notes_floor,
-            clears: sources.clears.clone().unwrap_or_default(),
-            older: Vec::new(),
-            newer: Vec::new(),
-            memory,
-        };
-        Standing { sources, rules, tombstone_floor }
-    }
-
-    fn shape(&self) -> Shape<'_> {
-        let level = |level: usize| self.sources.levels.level(level).iter().map(|file| &file.meta).collect();
-        Shape { levels: std::array::from_fn(level) }
-    }
-
-    fn choose(
-        &self,
-        sizes: &Sizes,
-        tombstone_floor: Version,
-        baseline: &HashMap<u64, u64>,
-    ) -> Option<Choice> {
-        choose(&self.shape(), sizes, &self.rules.forgettable(tombstone_floor, baseline), &[])
-    }
-
-    /// Up to which version the choice would collect deletions at most.
-    fn collects(&self, choice: &Choice, baseline: &HashMap<u64, u64>) -> Version {
-        let inputs = match choice {
-            Choice::Drop { collects, .. } => return *collects,
-            Choice::Move { .. } => return 0,
-            Choice::Merge { inputs, .. } => inputs,
-        };
-        let Forgettable { settled_clear, expiry_floor, .. } =
-            self.rules.forgettable(self.tombstone_floor, baseline);
-        let tables = self.sources.levels.tables().filter(|file| inputs.contains(&file.id()));
-        let highest = tables.map(|file| {
-            let p = &file.meta.properties;
-            let expired =
-                p.expiry.filter(|(earliest, _)| *earliest <= expiry_floor).map(|_| p.largest_version);
-            let cleared = settled_clear.filter(|&clear| p.smallest_version <= clear);
-            p.largest_tombstone.max(expired).max(cleared).unwrap_or(0)
-        });
-        let upto = self.rules.floor.map_or(self.tombstone_floor, |floor| floor.min(self.tombstone_floor));
-        highest.max().unwrap_or(0).min(upto)
     }
 }
 
@@ -195,7 +124,7 @@ impl Shared {
                 let Some(Choice::Drop { tables, .. }) = choice else { return Ok(false) };
                 state.baseline.retain(|table, _| !tables.contains(table));
                 let inputs = files(&standing.sources.levels, &tables);
-                self.replace(tree, &inputs, &[], 0, &Dropped::default())?;
+                self.replace(tree, &inputs, None, 0, &Dropped::default())?;
                 self.compactions.counters.moves.fetch_add(inputs.len() as u64, Relaxed);
             }
             Choice::Move { table, to } => self.shift(tree, table, to)?,
@@ -234,14 +163,11 @@ impl Shared {
         self.check_room(read)?;
         let largest_sequence = input_files.iter().map(|file| file.meta.properties.largest_sequence).max();
         let new_id = || self.versions.new_file_id();
-        let options = self.table_options(to as u8);
-        let mut outputs = Outputs::new(
-            &self.files,
-            &new_id,
-            options,
-            self.sizes().table_bytes,
-            largest_sequence.unwrap_or(0),
-        );
+        let (victims, blobs) = (standing.victims(), &standing.sources.blobs);
+        let apart = self.apart(&victims, blobs);
+        let (options, table_bytes) = (self.table_options(to as u8), self.sizes().table_bytes);
+        let age = largest_sequence.unwrap_or(0);
+        let mut outputs = Outputs::new(&self.files, &new_id, options, apart, table_bytes, age);
         let mut dropped = Dropped::default();
         for space in ALL_SPACES {
             let merge = Merge::new(cursors(levels, inputs, space)?, space, false);
@@ -251,14 +177,16 @@ impl Shared {
             dropped.clears.extend(part.clears);
         }
         let mut written = outputs.finish()?;
-        let replaced = self.replace(tree, &input_files, &written.tables, to, &dropped);
+        sync_dirs(&self.files, std::iter::once(&written))?;
+        let replaced = self.replace(tree, &input_files, Some(&written), to, &dropped);
         if replaced.is_ok() || self.versions.has_failed() {
             written.keep();
         }
         replaced?;
         remember(state, standing, &written.tables, inputs);
         let counters = &self.compactions.counters;
-        let bytes: u64 = written.tables.iter().map(|table| table.file_bytes).sum();
+        let bytes = written.tables.iter().map(|table| table.file_bytes).sum::<u64>()
+            + written.blobs.iter().map(|blob| blob.file_bytes).sum::<u64>();
         counters.jobs.fetch_add(1, Relaxed);
         counters.read_bytes.fetch_add(read, Relaxed);
         counters.written_bytes.fetch_add(bytes, Relaxed);
@@ -277,12 +205,12 @@ impl Shared {
         Ok(())
     }
 
-    fn judge(
+    pub(super) fn judge(
         &self,
         rules: &Rules,
         space: Space,
         mut merge: Merge,
-        outputs: &mut Outputs<'_>,
+        outputs: &mut Outputs<'_, '_>,
     ) -> Result<Dropped> {
         let mut stream = Stream::new(rules, space);
         let mut kept = Vec::new();
@@ -295,7 +223,7 @@ impl Shared {
                 &mut kept,
             );
             for entry in kept.drain(..) {
-                outputs.add(space, &entry)?;
+                outputs.add(space, entry)?;
             }
             merge.advance()?;
             seen += 1;
@@ -304,42 +232,65 @@ impl Shared {
             }
         }
         let dropped = stream.finish(&mut kept);
-        kept.iter().try_for_each(|entry| outputs.add(space, entry))?;
+        kept.into_iter().try_for_each(|entry| outputs.add(space, entry))?;
         Ok(dropped)
     }
 
-    /// Makes the edit that puts the outputs in the place of the inputs, and shows it to readers.
+    /// Which values stand apart from their keys in what is written now.
+    pub(super) fn apart<'a>(&self, victims: &'a [u64], blobs: &'a BlobSet) -> Apart<'a> {
+        let Settings { blob_threshold_bytes: threshold_bytes, compression: compress, .. } = self.settings;
+        Apart { threshold_bytes, compress, victims, blobs }
+    }
+
+    /// Makes the edit that puts the outputs in the place of the inputs, and shows it to readers. Blob files that no table points at any
+    /// more leave with it.
     fn replace(
         &self,
         tree: &TreeState,
         inputs: &[Arc<TableFile>],
-        outputs: &[TableMeta],
+        outputs: Option<&Written<'_>>,
         to: usize,
         dropped: &Dropped,
     ) -> Result<()> {
         let id = tree.id;
+        let (tables, blobs) = outputs.map_or((&[][..], &[][..]), |written| (&written.tables, &written.blobs));
+        let unpointed = unpointed(&tree.sources.load(), inputs, tables);
         let mut changes: Vec<Change> =
             inputs.iter().map(|file| Change::TableRemoved { tree: id, table: file.id() }).collect();
-        changes.extend(outputs.iter().map(|meta| Change::TableAdded {
+        changes.extend(tables.iter().map(|meta| Change::TableAdded {
             tree: id,
             level: to as u8,
             meta: Box::new(meta.clone()),
             foreign: None,
         }));
+        changes.extend(blobs.iter().map(|blob| Change::BlobAdded { tree: id, blob: *blob }));
+        changes.extend(unpointed.iter().map(|blob| Change::BlobRemoved { tree: id, blob: blob.meta.id }));
         let added: Vec<_> =
-            outputs.iter().map(|meta| TableFile::new(&self.files, meta.clone(), None)).collect();
+            tables.iter().map(|meta| TableFile::new(&self.files, meta.clone(), None)).collect();
+        let added_blobs: Vec<_> = blobs.iter().map(|blob| BlobStore::new(&self.files, *blob)).collect();
+        let removed_blobs: Vec<u64> = unpointed.iter().map(|blob| blob.meta.id).collect();
         self.edit(changes, || {
             tree.sources.rcu(|sources| {
                 let mut levels = Levels::clone(&sources.levels);
                 inputs.iter().for_each(|file| drop(levels.remove(file.id())));
                 added.iter().for_each(|file| levels.add(to, Arc::clone(file)));
                 let clears = sources.clears.as_ref().map(|clears| without(clears, &dropped.clears));
-                Sources { levels: Arc::new(levels), clears, ..Sources::clone(sources) }
+                let blobs = Arc::new(sources.blobs.changed(&added_blobs, &removed_blobs));
+                Sources { levels: Arc::new(levels), clears, blobs, ..Sources::clone(sources) }
             });
         })?;
         inputs.iter().for_each(|file| file.remove_when_unused());
+        unpointed.iter().for_each(|blob| blob.remove_when_unused());
         Ok(())
     }
+}
+
+/// Blob files that no table points at once the outputs stand in the inputs' place.
+fn unpointed(sources: &Sources, inputs: &[Arc<TableFile>], outputs: &[TableMeta]) -> Vec<Arc<BlobStore>> {
+    let stays = |file: &&Arc<TableFile>| inputs.iter().all(|input| input.id() != file.id());
+    let tables = sources.levels.tables().filter(stays).map(|file| &file.meta).chain(outputs);
+    let live = live_bytes(tables);
+    sources.blobs.iter().filter(|blob| !live.contains_key(&blob.meta.id)).cloned().collect()
 }
 
 /// The clears that are left.
@@ -350,31 +301,6 @@ fn without(clears: &Arc<Clears>, gone: &[(Version, Sequence)]) -> Arc<Clears> {
     let mut marks = clears.marks.clone();
     marks.retain(|mark| !gone.contains(&(mark.cleared.version, mark.cleared.sequence)));
     Arc::new(Clears { marks })
-}
-
-/// The rules with what is older and newer than the inputs, where the outputs go to level `to`.
-fn rules_for(standing: &Standing, inputs: &[u64], to: usize) -> Rules {
-    let inputs: HashSet<u64> = inputs.iter().copied().collect();
-    let levels = &standing.sources.levels;
-    let other = |file: &&Arc<TableFile>| !inputs.contains(&file.id());
-    let (mut older, mut newer) = (Vec::new(), Vec::new());
-    for level in 0..LEVELS {
-        let tables = levels.level(level);
-        if level < to {
-            newer.extend(spans(tables.iter().filter(other).map(|file| &file.meta)));
-        } else if level > to {
-            older.extend(spans(tables.iter().map(|file| &file.meta)));
-        } else if level == 0 {
-            let first = tables.iter().position(|file| inputs.contains(&file.id())).unwrap_or(0);
-            newer.extend(spans(tables[..first].iter().map(|file| &file.meta)));
-            older.extend(spans(tables[first..].iter().filter(other).map(|file| &file.meta)));
-        } else {
-            // Their keys are apart from the inputs', but clears are not a matter of keys.
-            let apart = spans(tables.iter().filter(other).map(|file| &file.meta));
-            older.extend(apart.into_iter().map(|span| Span { has_data: false, ..span }));
-        }
-    }
-    Rules { older, newer, ..standing.rules.clone() }
 }
 
 fn files(levels: &Levels, ids: &[u64]) -> Vec<Arc<TableFile>> {

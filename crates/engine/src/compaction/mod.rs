@@ -4,8 +4,10 @@
 mod choices;
 mod garbage;
 mod job;
+mod memtables;
 mod output;
 mod rules;
+mod standing;
 mod strategy;
 mod stream;
 #[cfg(test)]
@@ -15,3 +17,4 @@ mod views;
 
 pub use job::CompactionStats;
 pub(crate) use job::Compactions;
+pub(crate) use output::{Written, sync_dirs};

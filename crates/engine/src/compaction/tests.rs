@@ -14,7 +14,8 @@ use tempfile::TempDir;
 fn open(path: &Path) -> Store {
     let settings = Settings {
         memory_bytes: 4 << 20,
-        write_buffer_bytes: Some(1 << 17),
+        write_buffer_bytes: Some(1 << 20),
+        wal_segment_bytes: 1 << 18,
         background_threads: false,
         ..Settings::default()
     };

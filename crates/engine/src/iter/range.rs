@@ -3,8 +3,7 @@
 use super::visible::{Cleared, Visibility};
 use super::{Cursor, Merge};
 use crate::error::Result;
-use crate::sst::Head;
-use crate::store::Shared;
+use crate::sst::{Access, Head};
 use crate::tree::Sources;
 use crate::types::{Kind, Version};
 use crate::view::{Found, FoundKind};
@@ -26,7 +25,6 @@ pub(crate) struct RangeParts {
     pub(crate) view: Visibility,
     pub(crate) cleared: Option<Cleared>,
     pub(crate) backward: bool,
-    pub(crate) shared: Arc<Shared>,
     /// Keeps the files in place.
     pub(crate) pin: Arc<Sources>,
 }
@@ -65,7 +63,11 @@ impl Range {
                 let Head { version, sequence, expires_at, tag, .. } = head;
                 let value = match head.kind {
                     Kind::BlobPointer if self.keys_only => Bytes::new(),
-                    _ => self.parts.shared.value(&key, &head, payload)?,
+                    Kind::BlobPointer => {
+                        let blobs = &self.parts.pin.blobs;
+                        blobs.read(&payload, &key, head.version, Access::Wait)?.unwrap_or_default()
+                    }
+                    _ => payload,
                 };
                 return Ok(Some((key, Found { version, sequence, kind, value, expires_at, tag })));
             }

@@ -16,7 +16,7 @@ mod writer;
 pub(crate) use crate::types::Space;
 pub(crate) use block::Block;
 pub(crate) use block_builder::Head;
-pub(crate) use format::Compression;
+pub(crate) use format::{Compression, RAW_BLOCK_BYTES_MAX as VALUE_BYTES_MAX};
 pub(crate) use iter::TableIter;
 pub(crate) use meta::{BlobPointer, TableMeta};
 pub(crate) use properties::{BlobUse, Properties};

@@ -7,17 +7,14 @@ use super::index::IndexBuilder;
 use super::meta::{BlobPointer, TableMeta};
 use super::properties::{BlobUse, Layout, Properties};
 use super::{SPACES, Space};
-use crate::checksum::{FileHasher, key_hash};
+use crate::checksum::key_hash;
 use crate::error::{Error, Result};
-use crate::fs::{File, Fs};
+use crate::fs::Fs;
+use crate::output::Output;
 use crate::types::{InternalEntry, KEY_BYTES_MAX, Kind, Sequence, Version};
 use bytes::Bytes;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Bytes gathered before they are handed to the file system.
-const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// How a table is written.
 #[derive(Debug, Clone)]
@@ -48,7 +45,6 @@ impl Default for TableOptions {
 
 /// A table being written. Dropped before [`TableWriter::finish`] it leaves no file.
 pub(crate) struct TableWriter {
-    fs: Arc<dyn Fs>,
     path: PathBuf,
     output: Output,
     options: TableOptions,
@@ -66,9 +62,8 @@ impl TableWriter {
     /// Starts the table `id` that will stand at `path`.
     pub(crate) fn new(fs: Arc<dyn Fs>, path: &Path, id: u64, options: TableOptions) -> Result<TableWriter> {
         assert_ne!(id, 0, "table ids start at 1");
-        let output = Output::create(Arc::clone(&fs), path, id)?;
+        let output = Output::create(fs, path)?;
         Ok(TableWriter {
-            fs,
             path: path.to_owned(),
             output,
             space: Space::Data,
@@ -223,7 +218,7 @@ impl TableWriter {
         if self.space == Space::Data {
             self.properties.largest_key = Bytes::copy_from_slice(key);
         }
-        let handle = self.output.seal(&mut self.sealer, self.block.finish())?;
+        let handle = seal(&mut self.output, &mut self.sealer, self.properties.id, self.block.finish())?;
         self.properties.stored_bytes += handle.stored_bytes;
         self.indexes[self.space as usize].add(key, *version, next, handle);
         self.block.clear();
@@ -238,98 +233,29 @@ impl TableWriter {
         if self.options.filter_bits_per_key > 0 && !self.hashes.is_empty() {
             let filter = Filter::build(&self.hashes, self.options.filter_bits_per_key);
             self.properties.filter = Some((filter.memory_bytes() as u64, filter.probes()));
-            layout.filter = Some(self.output.seal(&mut plain, &filter.encode())?);
+            layout.filter = Some(seal(&mut self.output, &mut plain, self.properties.id, &filter.encode())?);
         }
         for (index, handle) in std::mem::take(&mut self.indexes).into_iter().zip(&mut layout.indexes) {
             if !index.is_empty() {
-                *handle = Some(self.output.seal(&mut self.sealer, &index.finish())?);
+                *handle =
+                    Some(seal(&mut self.output, &mut self.sealer, self.properties.id, &index.finish())?);
             }
         }
         self.scratch.clear();
         self.properties.encode(Some(&layout), &mut self.scratch);
-        let properties = self.output.seal(&mut plain, &self.scratch)?;
+        let properties = seal(&mut self.output, &mut plain, self.properties.id, &self.scratch)?;
         let footer = Footer { file_id: self.properties.id, properties };
         let footer = footer.encode(self.output.offset());
-        self.output.buffer.extend_from_slice(&footer);
-        let (file_bytes, hash) = self.output.close()?;
-        let temporary = self.output.path.clone();
-        self.fs.rename(&temporary, &self.path).map_err(|e| Error::io("rename", &temporary, e))?;
-        self.output.done = true;
+        self.output.append(&footer)?;
+        let (file_bytes, hash) = self.output.finish(&self.path)?;
         Ok(TableMeta { id: self.properties.id, file_bytes, hash, properties: self.properties })
     }
 }
 
-/// The temporary file, and what was not yet handed to it.
-struct Output {
-    fs: Arc<dyn Fs>,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    file_id: u64,
-    buffer: Vec<u8>,
-    written: u64,
-    hasher: FileHasher,
-    done: bool,
-}
-
-impl Output {
-    fn create(fs: Arc<dyn Fs>, path: &Path, file_id: u64) -> Result<Output> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
-        let path = PathBuf::from(name);
-        let mut created = fs.create(&path);
-        if created.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists) {
-            // Left by a process that died while it wrote this very table: nobody points at it.
-            fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
-            created = fs.create(&path);
-        }
-        let file = created.map_err(|e| Error::io("create", &path, e))?;
-        Ok(Output {
-            fs,
-            path,
-            file,
-            file_id,
-            buffer: Vec::new(),
-            written: 0,
-            hasher: FileHasher::new(),
-            done: false,
-        })
-    }
-
-    fn offset(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn seal(&mut self, sealer: &mut BlockSealer, raw: &[u8]) -> Result<BlockHandle> {
-        let offset = self.offset();
-        let stored_bytes = sealer.seal(raw, self.file_id, offset, &mut self.buffer);
-        if self.buffer.len() >= WRITE_BUFFER_BYTES {
-            self.drain()?;
-        }
-        Ok(BlockHandle { offset, stored_bytes })
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        self.file.write_at(&self.buffer, self.written).map_err(|e| Error::io("write", &self.path, e))?;
-        self.hasher.update(&self.buffer);
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// Makes the file durable; answers its length and hash.
-    fn close(&mut self) -> Result<(u64, u128)> {
-        self.drain()?;
-        self.file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
-        Ok((self.written, self.hasher.finish()))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if !self.done
-            && let Err(error) = self.fs.remove(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "an unfinished table could not be removed; the next start will");
-        }
-    }
+/// Appends a block; answers where it stands.
+fn seal(output: &mut Output, sealer: &mut BlockSealer, file_id: u64, raw: &[u8]) -> Result<BlockHandle> {
+    let offset = output.offset();
+    let stored_bytes = sealer.seal(raw, file_id, offset, output.buffer());
+    output.drain_if_full()?;
+    Ok(BlockHandle { offset, stored_bytes })
 }

@@ -7,13 +7,12 @@ use crate::compaction::Compactions;
 use crate::error::{Error, Result};
 use crate::options::{Parts, Settings};
 use crate::snapshot::Snapshots;
-use crate::sst::{Access, Compression, Head, TableOptions};
+use crate::sst::{Compression, TableOptions};
 use crate::stall::Stall;
 use crate::tree::TreeState;
-use crate::types::{Kind, Sequence};
+use crate::types::Sequence;
 use crate::version::{Change, Files, FloorKind, StoreState, VersionSet};
 use crate::wal::Log;
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -145,29 +144,6 @@ impl Shared {
     /// All trees.
     pub(crate) fn tree_states(&self) -> Vec<Arc<TreeState>> {
         self.trees.read().by_id.values().cloned().collect()
-    }
-
-    /// The value of an entry, read from where it stands.
-    pub(crate) fn value(&self, key: &[u8], head: &Head, payload: Bytes) -> Result<Bytes> {
-        Ok(self.value_by(key, head, payload, Access::Wait)?.unwrap_or_default())
-    }
-
-    /// The value of an entry; `None` if the disk would have to be waited for.
-    pub(crate) fn value_by(
-        &self,
-        key: &[u8],
-        head: &Head,
-        payload: Bytes,
-        access: Access,
-    ) -> Result<Option<Bytes>> {
-        let _ = (key, access);
-        if head.kind == Kind::BlobPointer {
-            return Err(Error::Invalid(format!(
-                "{} points into blob files, which this program does not read",
-                self.path.display()
-            )));
-        }
-        Ok(Some(payload))
     }
 }
 

@@ -71,11 +71,17 @@ impl Tree {
     }
 
     fn get_by(&self, key: &[u8], view: &View<'_>, access: Access) -> Result<Cached> {
-        let Cached::Ready(found) = self.find(key, view, access)? else { return Ok(Cached::WouldRead) };
-        let Some((head, payload)) = found else { return Ok(Cached::Ready(None)) };
-        let Some(value) = self.shared.value_by(key, &head, payload, access)? else {
+        // The sources keep the blob file in place that the entry may point into.
+        let sources = self.state.sources.load();
+        let Cached::Ready(found) = self.find(&sources, key, view, access)? else {
             return Ok(Cached::WouldRead);
         };
+        let Some((head, payload)) = found else { return Ok(Cached::Ready(None)) };
+        let value = match head.kind {
+            Kind::BlobPointer => sources.blobs.read(&payload, key, head.version, access)?,
+            _ => Some(payload),
+        };
+        let Some(value) = value else { return Ok(Cached::WouldRead) };
         let Head { version, sequence, expires_at, tag, kind, .. } = head;
         Ok(Cached::Ready(Some(Found {
             version,
@@ -112,24 +118,32 @@ impl Tree {
         view: &View<'_>,
         access: Access,
     ) -> Result<Cached<Option<FoundVersion>>> {
-        let Cached::Ready(found) = self.find(key, view, access)? else { return Ok(Cached::WouldRead) };
+        let sources = self.state.sources.load();
+        let Cached::Ready(found) = self.find(&sources, key, view, access)? else {
+            return Ok(Cached::WouldRead);
+        };
         Ok(Cached::Ready(found.map(|(head, _)| {
             let Head { version, sequence, expires_at, tag, kind, .. } = head;
             FoundVersion { version, sequence, kind: FoundKind::of(kind), expires_at, tag }
         })))
     }
 
-    fn find(&self, key: &[u8], view: &View<'_>, access: Access) -> Result<Cached<Option<(Head, Bytes)>>> {
-        // The sources first, then the sequence: what the sources lack is then newer than what is seen of them, never older.
-        let sources = self.state.sources.load();
+    /// The sources were loaded before: what they lack is then newer than the sequence that is read at, never older.
+    fn find(
+        &self,
+        sources: &Sources,
+        key: &[u8],
+        view: &View<'_>,
+        access: Access,
+    ) -> Result<Cached<Option<(Head, Bytes)>>> {
         let upto = view.snapshot.map_or_else(|| self.shared.visible(), |s| s.sequence());
         self.state.check_readable(view.at)?;
         let visibility = Visibility { at: view.at, upto, hidden: view.hidden };
         let cleared = sources.clears.as_ref().and_then(|clears| clears.seen(&visibility));
         let mut lookup = Lookup::new(visibility);
-        let step = find_in_memory(&sources, key, view.at, &mut lookup)?;
+        let step = find_in_memory(sources, key, view.at, &mut lookup)?;
         if step != Step::Done
-            && find_in_tables(&sources, &TableLookup::new(key, view.at, upto), access, &mut lookup)?
+            && find_in_tables(sources, &TableLookup::new(key, view.at, upto), access, &mut lookup)?
                 == Looked::WouldRead
         {
             return Ok(Cached::WouldRead);
@@ -180,7 +194,7 @@ impl Tree {
         let view = Visibility { at: view.at, upto, hidden: view.hidden.to_vec() };
         let cleared = pin.clears.as_ref().and_then(|clears| clears.seen(&view));
         let merge = Merge::new(pin.cursors(Space::Data, bounds, backward)?, Space::Data, backward);
-        Ok(Range::new(RangeParts { merge, view, cleared, backward, shared: Arc::clone(&self.shared), pin }))
+        Ok(Range::new(RangeParts { merge, view, cleared, backward, pin }))
     }
 
     /// Sources and a sequence that belong together: no clear up to the sequence is missing from the sources.

@@ -1,6 +1,7 @@
 //! What all handles of a tree share: where its entries stand, and its floors.
 
 use super::TreeId;
+use crate::blob::BlobSet;
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Cleared, Clears, Cursor, LevelCursor, MemoryCursor, Merge, TableCursor};
 use crate::memtable::{Hashed, Memtable, Summary};
@@ -37,6 +38,7 @@ pub(crate) struct Sources {
     /// Full memtables that wait to be flushed, the newest first.
     pub(crate) sealed: Vec<Arc<dyn Memtable>>,
     pub(crate) levels: Arc<Levels>,
+    pub(crate) blobs: Arc<BlobSet>,
     pub(crate) clears: Option<Arc<Clears>>,
 }
 
@@ -93,7 +95,8 @@ impl TreeState {
         }
         let largest = levels.tables().map(|t| t.meta.properties.largest_version).max().unwrap_or(0);
         let clears = read_clears(&levels)?;
-        let sources = Sources { levels: Arc::new(levels), clears, ..Sources::default() };
+        let blobs = Arc::new(BlobSet::new(files, record.blobs.values().copied()));
+        let sources = Sources { levels: Arc::new(levels), blobs, clears, ..Sources::default() };
         Ok(TreeState {
             id,
             settings: if record.newest_only {
