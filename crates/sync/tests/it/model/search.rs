@@ -15,7 +15,7 @@ pub(crate) fn exhaust(name: &str, rules: Rules, bounds: Bounds) -> usize {
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
-    for (property, path) in checker.discoveries() {
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
         panic!("{name}: violated: {property}\n{}", trace(&path.into_actions()));
     }
     let states = checker.unique_state_count();

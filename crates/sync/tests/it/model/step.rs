@@ -58,9 +58,11 @@ impl Sync {
                 | Message::Adopted { epoch, .. }
                 | Message::Acknowledge { epoch, .. }
                 | Message::RoundAnswer { epoch, .. } => {
-                    actions.push(Action::Deliver(*message, state.manager(*epoch)))
+                    actions.push(Action::Deliver(*message, state.manager(*epoch)));
                 }
-                _ => actions.extend((0..MEMBERS).map(|to| Action::Deliver(*message, to))),
+                _ => {
+                    actions.extend((0..MEMBERS).map(|to| Action::Deliver(*message, to)));
+                }
             }
         }
         for member in 0..MEMBERS {
