@@ -104,7 +104,11 @@ mod tests {
     use crate::node::NodeParts;
     use crate::op_id::{epoch_of, serial_of};
     use crate::settings::NodeSettings;
+    use crate::testing::TestClock;
+    use kvorum_engine::Parts;
+    use kvorum_engine::fs::sim::SimFs;
     use kvorum_model::{Args, resolve};
+    use std::sync::Arc;
 
     fn version_after_set(node: &Node, session: &mut Session) -> u64 {
         let args = Args::new(&[b"SETV", b"key", b"value"]);
@@ -138,5 +142,39 @@ mod tests {
         drop(node);
         let again = version_after_set(&open(), &mut session);
         assert_eq!(epoch_of(again), epoch_of(first) + 2, "no epoch comes twice");
+    }
+
+    #[test]
+    fn an_interest_ends_with_whoever_had_it() {
+        let open = |fs: &SimFs| {
+            let mut settings = NodeSettings::new("/data");
+            settings.memory_bytes = 8 << 20;
+            let storage = Parts::new(Arc::new(fs.clone()), TestClock::at(1_780_000_000_000));
+            Node::open_with(settings, NodeParts { storage, seed: 1, background_threads: false }).unwrap()
+        };
+        let fs = SimFs::new(1);
+        let node = open(&fs);
+        version_after_set(&node, &mut Session::new());
+        node.flush().unwrap();
+        node.shutdown().unwrap();
+        // Another start has nothing in its cache.
+        let fs = fs.after_kill();
+        let node = open(&fs);
+        fs.set_cold_reads(1);
+        let shard = &node.inner.shards[shard_of(NamespaceId::ZERO, b"key").index()];
+        let block = |session: &mut Session| {
+            let args = Args::new(&[b"APPEND", b"key", b"!"]);
+            let request = Request { namespace: NamespaceId::ZERO, spec: resolve(args).unwrap(), args };
+            let blocked = node.execute(session, &[request], &mut Vec::new()).blocked;
+            assert!(!shard.latch().fetching.is_empty());
+            blocked.expect("the key is cold")
+        };
+        drop(block(&mut Session::new()));
+        assert!(shard.latch().fetching.is_empty(), "dropped before it ran");
+        let mut session = Session::new();
+        let prefetch = block(&mut session);
+        session.resume(prefetch.run());
+        version_after_set(&node, &mut session);
+        assert!(shard.latch().fetching.is_empty(), "used, or of no use");
     }
 }

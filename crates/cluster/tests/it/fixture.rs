@@ -1,4 +1,5 @@
-//! A folder written by the first release opens, and everything is in it: tables, the log, all kinds of namespaces.
+//! A folder written by the first release opens, and everything is in it: tables, values apart from their keys, the log, both kinds of
+//! namespaces.
 //!
 //! To write it anew after a change of a format that is not released yet: `cargo test -p kvorum-cluster --test it fixture -- --ignored`.
 
@@ -11,6 +12,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/node-1")
 }
 
+/// Large enough to stand apart from its key.
+fn large() -> String {
+    (0..1000).map(|number| format!("{number:05}")).collect()
+}
+
 #[test]
 #[ignore = "writes the fixture"]
 fn write_it() {
@@ -20,6 +26,7 @@ fn write_it() {
     let node = world.open();
     let mut client = Client::new(&node);
     client.run("MSET a 1 b 2 c 3; INCR a; DEL b; SET short lived PX 1000; SET long lived PX 1000000000");
+    client.run(&format!("SET large {}", large()));
     // These stand in tables, what follows in the log alone.
     node.flush().unwrap();
     client.run("SET c 4; SET d 5; DEL a");
@@ -49,7 +56,8 @@ fn a_folder_of_the_first_release_opens() {
     let node = world.open();
     assert_eq!(node.stats().epoch, 2);
     let mut client = Client::new(&node);
-    assert_eq!(client.text("MGET a b c d short long; DBSIZE"), "[nil nil 4 5 nil lived] 3");
+    assert_eq!(client.text("MGET a b c d short long; DBSIZE"), "[nil nil 4 5 nil lived] 4");
+    assert_eq!(client.text("GET large"), large());
     assert!(client.version("c") > 1 << 40, "epoch 1 and a serial");
     assert_eq!(Client::of(&node, "7").text("GET gone; GET here; DBSIZE"), "nil 2 1");
     wait(async {
@@ -58,7 +66,7 @@ fn a_folder_of_the_first_release_opens() {
         assert_eq!(&two.value[..], b"second");
         assert!(node.entity().put(b"two", b"third", ANY).await.unwrap() > two.version);
     });
-    assert_eq!(client.text("INCR d; SET e 1; DBSIZE"), "6 OK 4");
+    assert_eq!(client.text("INCR d; SET e 1; DBSIZE"), "6 OK 5");
     node.shutdown().unwrap();
     drop((client, node));
     let mut settings = NodeSettings::new(&world.settings.data_dir);
