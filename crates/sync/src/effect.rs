@@ -1,6 +1,8 @@
 //! What a replica wants done, each with the condition that it waits for.
 
 use crate::durable::Record;
+use std::sync::Arc;
+
 use crate::error::Refusal;
 use crate::message::{KeyState, Message, Want, Way};
 use crate::names::Names;
@@ -135,8 +137,8 @@ pub enum Effect {
         /// The read.
         token: Token,
     },
-    /// Answer the read from this store. For each key: at `exact` if it is not zero (and if what is found has another version, wait for
-    /// the checkpoint to pass it: two keys of one hash), else at the checkpoint.
+    /// Answer the read from this store. For each key: at version `committed` if it is not zero (and if what is found there has another
+    /// version, hand the read to the leader: two keys of one hash), else at the checkpoint.
     ReadHere {
         /// The read.
         token: Token,
@@ -164,6 +166,8 @@ pub enum Effect {
         way: Way,
         /// What.
         want: Want,
+        /// Begin behind this place (empty: at the start). Set on the first piece.
+        cursor: Arc<[u8]>,
     },
     /// The transfer is over: unpin.
     EndServing {

@@ -1,8 +1,10 @@
 //! What a driver tells a replica.
 
+use std::sync::Arc;
+
 use crate::item::Proposal;
 use crate::membership::{Members, Membership};
-use crate::message::{Message, ReadWhat, Way};
+use crate::message::{Message, ReadWhat};
 use crate::names::Names;
 use crate::types::{Epoch, OpId, RecordId, StoreId, Token, TransferId};
 
@@ -72,6 +74,8 @@ pub enum Input {
         number: u64,
         /// Items of the piece, where it carries whole items.
         items: Vec<OpId>,
+        /// Where the piece ends, for a receiver that has to go on elsewhere.
+        cursor: Arc<[u8]>,
         /// Set on the last piece: the doubtful items whose values the pinned snapshot has.
         end: Option<Vec<OpId>>,
     },
@@ -102,15 +106,4 @@ pub enum StepDown {
     SlowDisk,
     /// An operator drains the node: proposals stop, what is pending settles, then the hand-over is asked for.
     Drain,
-}
-
-/// Which way of serving a transfer a source should take for a gap.
-pub(crate) fn way_for(items: u64, small_gap_items: u64, above_floor: bool, above_gc_floor: bool) -> Way {
-    if items <= small_gap_items && above_floor {
-        Way::Items
-    } else if above_gc_floor {
-        Way::Delta
-    } else {
-        Way::Files
-    }
 }

@@ -17,16 +17,32 @@
 //! - **Time.** `now` is monotonic and counts suspension.
 #![forbid(unsafe_code)]
 
+mod basis;
 mod config;
+mod core;
+mod digests;
 mod durable;
 mod effect;
 mod error;
+mod face;
+mod fence;
+mod follower_read;
 mod input;
+mod invariant;
 mod item;
+mod key_index;
+mod log;
 mod membership;
 mod message;
 mod names;
+mod node;
 mod planted;
+mod read;
+mod records;
+mod reign;
+mod resync;
+mod role;
+mod transfer;
 mod types;
 
 pub use config::Config;
@@ -34,6 +50,7 @@ pub use durable::{Adoption, Durable, Record};
 pub use effect::{After, Alarm, Ask, Durability, Effect, Effects, Lane, Outcome};
 pub use error::{Error, Refusal, Result};
 pub use input::{Input, StepDown};
+pub use invariant::{INVARIANTS, Invariant};
 pub use item::{Item, Keys, Proposal};
 pub use membership::{MEMBERS_MAX, Members, Membership, Register};
 pub use message::{
@@ -41,6 +58,7 @@ pub use message::{
     ReadWhat, Want, Way,
 };
 pub use names::Names;
+pub use node::{Replica, RoleName};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use planted::Rule;

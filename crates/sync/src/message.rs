@@ -1,5 +1,7 @@
 //! What replicas say to each other. Any message may be lost, repeated, delayed or overtaken; none needs an order.
 
+use std::sync::Arc;
+
 use crate::item::Item;
 use crate::membership::Membership;
 use crate::names::Names;
@@ -234,6 +236,8 @@ pub struct Fetch {
     pub next: u64,
     /// Pieces below this number may be sent.
     pub credit: u64,
+    /// Where the last piece taken ended, in the words of the source's driver: a source that does not know the transfer begins behind it.
+    pub cursor: Arc<[u8]>,
 }
 
 /// What a transfer carries.
@@ -265,6 +269,8 @@ pub struct Piece {
     pub way: Way,
     /// Items of this piece, where it carries whole items.
     pub items: Vec<OpId>,
+    /// Where the piece ends.
+    pub cursor: Arc<[u8]>,
     /// Set on the last piece: which of the doubtful ones are final.
     pub end: Option<Vec<OpId>>,
 }

@@ -9,8 +9,6 @@ pub enum Rule {
     AdoptInterrupted,
     /// Own tail items absent from the basis are retracted at adoption (`floor_passes_pending_then_retract`).
     RetractAtAdoption,
-    /// Op ids carry the epoch; a new reign never starts behind an old serial (`op_id_reuse_catchup_then_retract`).
-    OpIdNamesEpoch,
     /// What a source confirmed final is not retracted (`op_id_reuse_catchup_then_retract`).
     KeepConfirmed,
     /// The basis is frozen before the first adopt message (`basis_remade_in_same_epoch`).

@@ -1,0 +1,131 @@
+//! What a driver may ask a replica without telling it anything.
+
+use crate::node::{Replica, RoleName};
+use crate::role::Role;
+use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
+
+impl Replica {
+    /// This replica's store.
+    #[must_use]
+    pub fn id(&self) -> StoreId {
+        self.core.id
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn role(&self) -> RoleName {
+        match self.role {
+            Role::Follower => RoleName::Follower,
+            Role::Candidate => RoleName::Candidate,
+            Role::Manager(_) => RoleName::Manager,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The reign promised (`pre_epoch`).
+    #[must_use]
+    pub fn promise(&self) -> Promise {
+        self.core.promise
+    }
+
+    /// The reign adopted.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.core.log.epoch
+    }
+
+    /// The checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.core.log.checkpoint
+    }
+
+    /// Whether this member's data counts.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.core.standing
+    }
+
+    /// The leader that this replica follows or is, as far as it knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<StoreId> {
+        let promise = self.core.promise;
+        (promise.epoch != Epoch::ZERO && self.core.log.epoch == promise.epoch).then_some(promise.manager)
+    }
+
+    /// The op id that the next accepted proposal gets; none while not leading or when the serials have run out.
+    #[must_use]
+    pub fn next_op(&self) -> Option<OpId> {
+        let leader = self.leading()?;
+        (leader.next <= self.core.config.serial_max).then(|| OpId::new(leader.promise.epoch, leader.next))
+    }
+
+    /// The commit point (leader: what it announced last or will next; others: what they heard).
+    #[must_use]
+    pub fn commit_point(&self) -> OpId {
+        self.leading().map_or(self.core.announced, |leader| leader.point(&self.core.log))
+    }
+
+    /// The shard's time at the newest item here: what the leader judges expiry by.
+    #[must_use]
+    pub fn shard_time(&self) -> u64 {
+        self.leading().map_or_else(|| self.core.log.latest_time(), |leader| leader.time)
+    }
+
+    /// Items above the checkpoint, by op id: what views of followers hide and compaction must not take for the newest.
+    #[must_use]
+    pub fn pending(&self) -> Vec<OpId> {
+        self.core.log.tail().iter().map(|item| item.op).collect()
+    }
+
+    /// Whether a view at the checkpoint may be shown: not while data of the same reign is being filled in, nor while rebuilding.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.filling.is_none() && self.core.standing == Standing::Whole && self.core.log.epoch != Epoch::ZERO
+    }
+
+    /// For a stale read: the checkpoint to read at, and by how many microseconds it may be behind what is committed (none: not known).
+    /// Call [`Replica::refresh_age`] while such reads are wanted.
+    #[must_use]
+    pub fn stale_view(&self, now: Moment) -> Option<(OpId, Option<u64>)> {
+        let age = if self.is_leading() { Some(0) } else { self.reads.age_micros(now) };
+        self.is_readable().then_some((self.core.log.checkpoint.op, age))
+    }
+
+    /// Asks the leader for its commit point, so that the age of stale reads stays known.
+    pub fn refresh_age(&mut self, now: Moment, out: &mut crate::Effects) {
+        if let Some(leader) = self.leader().filter(|leader| *leader != self.core.id) {
+            self.reads.ask_point(&self.core, now, leader, out);
+        }
+    }
+
+    /// The lowest checkpoint of the members that are fed (leader): tombstone floors trail it.
+    #[must_use]
+    pub fn slowest_checkpoint(&self) -> Option<OpId> {
+        self.leading().map(|leader| leader.slowest(self.core.log.checkpoint))
+    }
+
+    /// Whether no tick is needed until the next input: an idle shard is silent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let role = match &self.role {
+            Role::Follower | Role::Candidate => self.lacked.is_none() && self.reads.is_empty(),
+            Role::Manager(_) => false,
+            Role::Leader(leader) => {
+                let point = leader.point(&self.core.log);
+                leader.reads.is_empty()
+                    && leader.told_point == point
+                    && leader.committed + 1 == leader.next
+                    && self.core.config.lease_micros.is_none()
+                    && leader.peers.iter().enumerate().all(|(place, peer)| {
+                        place == leader.me || peer.dropped || !peer.reachable || peer.checkpoint == point
+                    })
+            }
+        };
+        role && self.resync.is_none()
+            && self.filling.is_none()
+            && self.servings.is_empty()
+            && self.core.quiet()
+            && self.core.stored_checkpoint == self.core.log.checkpoint.op
+    }
+}
