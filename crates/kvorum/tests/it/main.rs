@@ -1,3 +1,7 @@
 //! Integration tests of the program and of the workspace as a whole.
 
+mod doors;
+mod kill;
+mod process;
+mod start;
 mod tidy;

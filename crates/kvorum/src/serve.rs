@@ -1,0 +1,121 @@
+//! `kvorum serve`: bind, open, say so, serve, end.
+
+use crate::probe;
+use crate::settings::{Settings, show_bytes};
+use kvorum_cluster::{Durability, Node, NodeSettings};
+use kvorum_server::{BindError, Bound, Server, ServerSettings, ShutdownHandle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Instant;
+
+/// Exit status after a second Ctrl-C, as a shell shows a program that SIGINT ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Serves a node until it is told to stop. Listeners are bound before anything is written, so that a taken port leaves no folder behind.
+pub(crate) fn serve(settings: &Settings) -> Result<(), String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the start line says how long the start took; nothing decides by it"
+    )]
+    let began = Instant::now();
+    log_to_stderr(&settings.log);
+    let bound = Server::bind(&server_settings(settings)?).map_err(|error| explain_bind(&error))?;
+    let node = Node::open(node_settings(settings))
+        .map_err(|error| format!("cannot open {}: {error}", settings.data.display()))?;
+    let shutdown = bound.shutdown_handle();
+    stop_on_signals(&shutdown)?;
+    say_ready(settings, &bound, began)
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    let served = bound.run(node.clone()).map_err(|error| error.to_string());
+    let closed =
+        node.shutdown().map_err(|error| format!("while closing {}: {error}", settings.data.display()));
+    served.and(closed)
+}
+
+fn log_to_stderr(level: &str) {
+    let level = level.parse().unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
+}
+
+fn server_settings(settings: &Settings) -> Result<ServerSettings, String> {
+    let mut server = ServerSettings::default();
+    server.resp = resolve(&settings.resp)?;
+    server.http = settings.http.as_deref().map(resolve).transpose()?;
+    if settings.threads > 0 {
+        server.threads = settings.threads;
+    }
+    server.requirepass.clone_from(&settings.requirepass);
+    server.protected_mode = settings.protected_mode;
+    server.max_clients = settings.max_clients;
+    Ok(server)
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let mut found =
+        address.to_socket_addrs().map_err(|error| format!("cannot resolve {address}: {error}"))?;
+    found.next().ok_or_else(|| format!("cannot resolve {address}: no address"))
+}
+
+fn node_settings(settings: &Settings) -> NodeSettings {
+    let mut node = NodeSettings::new(&settings.data);
+    node.wal_dir.clone_from(&settings.wal_dir);
+    node.memory_bytes = settings.memory_bytes;
+    node.max_value_bytes = settings.max_value_bytes;
+    node.durability = settings.durability;
+    node.entity_namespace.clone_from(&settings.entity_namespace);
+    node.keep_whole_wal = settings.keep_whole_wal;
+    node
+}
+
+fn explain_bind(error: &BindError) -> String {
+    let address = error.address;
+    if error.source.kind() != std::io::ErrorKind::AddrInUse {
+        return format!("cannot listen on {address}: {}", error.source);
+    }
+    let (holder, flag) =
+        if error.is_http { (String::new(), "--http") } else { (probe::describe(address), "--resp") };
+    let free = probe::free_neighbour(address);
+    format!("cannot listen on {address}: in use{holder}. Start with: kvorum {flag} {free}")
+}
+
+fn stop_on_signals(shutdown: &ShutdownHandle) -> Result<(), String> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let shutdown = shutdown.clone();
+    let watch = move || {
+        for (earlier, _) in signals.forever().enumerate() {
+            if earlier > 0 {
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+            shutdown.shutdown();
+        }
+    };
+    let spawned = std::thread::Builder::new().name(String::from("signals")).spawn(watch);
+    spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+fn say_ready(settings: &Settings, bound: &Bound, began: Instant) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let resp = bound.resp_address();
+    writeln!(out, "kvorum {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "resp {resp}   try: redis-cli -h {} -p {}", resp.ip(), resp.port())?;
+    if let Some(http) = bound.http_address() {
+        writeln!(out, "http {http}   try: curl http://{http}/healthz")?;
+    }
+    writeln!(out, "data {} (memory {})", settings.data.display(), show_bytes(settings.memory_bytes))?;
+    writeln!(out, "ready in {} ms", began.elapsed().as_millis())?;
+    let durability = match settings.durability {
+        Durability::Synced => "synced: survives power loss; --durability written ≈ Redis everysec, faster",
+        Durability::Written => {
+            "written: survives a killed process, power loss may take the last second; --durability synced loses nothing"
+        }
+        Durability::Buffered => {
+            "buffered: a killed process loses what it had; --durability synced loses nothing"
+        }
+    };
+    writeln!(out, "durability {durability}")?;
+    writeln!(out, "stop with Ctrl-C")?;
+    out.flush()
+}

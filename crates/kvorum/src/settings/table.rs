@@ -1,0 +1,179 @@
+//! Every setting, once.
+
+use super::Setting;
+use super::parse::{
+    address, bytes_from, count, durability, show_bytes, show_durability, show_yes_no, yes_no,
+};
+use std::path::PathBuf;
+
+/// Less memory than this leaves no room for write buffers beside the caches.
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+const THREADS_MAX: usize = 1024;
+const CLIENTS_MAX: usize = 1_000_000;
+
+/// All settings, in the order in which they are shown.
+pub(crate) const TABLE: &[Setting] = &[
+    Setting {
+        name: "data",
+        value: "DIR",
+        default: "./kvorum-data",
+        help: "Folder of the data; made if missing.",
+        set: |settings, text| path(text).map(|path| settings.data = path),
+        get: |settings| settings.data.display().to_string(),
+        quoted: true,
+    },
+    Setting {
+        name: "wal_dir",
+        value: "DIR",
+        default: "",
+        help: "Folder of the write-ahead log, for a log on a device of its own. None: in the data folder.",
+        set: |settings, text| optional(text, path).map(|path| settings.wal_dir = path),
+        get: |settings| settings.wal_dir.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+        quoted: true,
+    },
+    Setting {
+        name: "resp",
+        value: "ADDR",
+        default: "127.0.0.1:6379",
+        help: "Address of the Redis protocol. Port 0: any free port; the start lines say which.",
+        set: |settings, text| address(text).map(|address| settings.resp = address),
+        get: |settings| settings.resp.clone(),
+        quoted: true,
+    },
+    Setting {
+        name: "http",
+        value: "ADDR|off",
+        default: "127.0.0.1:8379",
+        help: "Address of HTTP (entities, JSON, health, metrics), or off.",
+        set: |settings, text| {
+            settings.http = if text == "off" || text == "no" { None } else { Some(address(text)?) };
+            Ok(())
+        },
+        get: |settings| settings.http.clone().unwrap_or_else(|| String::from("off")),
+        quoted: true,
+    },
+    Setting {
+        name: "durability",
+        value: "CLASS",
+        default: "synced",
+        help: "What an acknowledged write survives: `synced` power loss; `written` a killed process, and power loss but for the\n\
+               last second; `buffered` neither.",
+        set: |settings, text| durability(text).map(|class| settings.durability = class),
+        get: |settings| show_durability(settings.durability),
+        quoted: true,
+    },
+    Setting {
+        name: "memory",
+        value: "SIZE",
+        default: "256MiB",
+        help: "Memory for write buffers, caches and filters together.",
+        set: |settings, text| bytes_from(text, MEMORY_BYTES_MIN).map(|bytes| settings.memory_bytes = bytes),
+        get: |settings| show_bytes(settings.memory_bytes),
+        quoted: true,
+    },
+    Setting {
+        name: "max_value",
+        value: "SIZE",
+        default: "",
+        help: "Largest value. None: an eighth of `memory`, at most 512MiB.",
+        set: |settings, text| {
+            optional(text, |text| bytes_from(text, 1)).map(|bytes| settings.max_value_bytes = bytes)
+        },
+        get: |settings| settings.max_value_bytes.map_or_else(String::new, show_bytes),
+        quoted: true,
+    },
+    Setting {
+        name: "wal_retention",
+        value: "needed|all",
+        default: "needed",
+        help: "`all` keeps the whole write-ahead log, from which an empty data folder can be rebuilt.",
+        set: |settings, text| {
+            settings.keep_whole_wal = match text {
+                "needed" => false,
+                "all" => true,
+                _ => return Err(String::from("needed or all")),
+            };
+            Ok(())
+        },
+        get: |settings| String::from(if settings.keep_whole_wal { "all" } else { "needed" }),
+        quoted: true,
+    },
+    Setting {
+        name: "requirepass",
+        value: "SECRET",
+        default: "",
+        help: "Password of RESP (AUTH) and HTTP (Basic or Bearer). As a flag it is visible to other users of the machine: prefer\n\
+               the file or the environment.",
+        set: |settings, text| {
+            settings.requirepass = (!text.is_empty()).then(|| text.to_owned());
+            Ok(())
+        },
+        get: |settings| settings.requirepass.clone().unwrap_or_default(),
+        quoted: true,
+    },
+    Setting {
+        name: "protected_mode",
+        value: "yes|no",
+        default: "yes",
+        help: "Without a password, refuse clients that do not come from this machine.",
+        set: |settings, text| yes_no(text).map(|flag| settings.protected_mode = flag),
+        get: |settings| show_yes_no(settings.protected_mode),
+        quoted: true,
+    },
+    Setting {
+        name: "threads",
+        value: "N",
+        default: "0",
+        help: "Network threads. 0: one for each core.",
+        set: |settings, text| count(text, 0, THREADS_MAX).map(|threads| settings.threads = threads),
+        get: |settings| settings.threads.to_string(),
+        quoted: false,
+    },
+    Setting {
+        name: "max_clients",
+        value: "N",
+        default: "10000",
+        help: "Connections served at one time; further ones are refused with an error.",
+        set: |settings, text| count(text, 1, CLIENTS_MAX).map(|clients| settings.max_clients = clients),
+        get: |settings| settings.max_clients.to_string(),
+        quoted: false,
+    },
+    Setting {
+        name: "entity_namespace",
+        value: "NAME",
+        default: "entity",
+        help: "Name of the available namespace that /v0/entity speaks to.",
+        set: |settings, text| {
+            if text.is_empty() || text.len() > 64 || text.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(String::from("a name of 1 to 64 bytes that is not a number"));
+            }
+            text.clone_into(&mut settings.entity_namespace);
+            Ok(())
+        },
+        get: |settings| settings.entity_namespace.clone(),
+        quoted: true,
+    },
+    Setting {
+        name: "log",
+        value: "LEVEL",
+        default: "info",
+        help: "What is logged on standard error: error, warn, info, debug or trace.",
+        set: |settings, text| {
+            if !["error", "warn", "info", "debug", "trace"].contains(&text) {
+                return Err(String::from("error, warn, info, debug or trace"));
+            }
+            text.clone_into(&mut settings.log);
+            Ok(())
+        },
+        get: |settings| settings.log.clone(),
+        quoted: true,
+    },
+];
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err(String::from("a folder")) } else { Ok(PathBuf::from(text)) }
+}
+
+fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
