@@ -4,14 +4,25 @@
 use crate::blob::BlobStore;
 use crate::compaction::{Written, sync_dirs};
 use crate::error::Result;
+use crate::iter::Cleared;
 use crate::memtable::Memtable;
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState};
-use crate::types::{Durability, Sequence};
+use crate::types::{Durability, Sequence, Version};
 use crate::version::{Change, Levels, TableFile};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// What comes from another store.
+pub(crate) struct Arrived {
+    /// The oldest first.
+    pub(crate) tables: Vec<Arc<TableFile>>,
+    pub(crate) blobs: Vec<Arc<BlobStore>>,
+    pub(crate) clears: Vec<Cleared>,
+    pub(crate) largest_version: Version,
+    pub(crate) changes: Vec<Change>,
+}
 
 /// What one tree brings to a flush.
 struct Part<'a> {
@@ -25,7 +36,7 @@ struct Part<'a> {
 impl Shared {
     /// Flushes all memtables that are there now.
     pub(crate) fn flush_all(&self) -> Result<()> {
-        self.flush(&self.tree_states())
+        self.flush_trees(&self.tree_states())
     }
 
     /// Flushes what there is a reason to flush: sealed memtables, the largest ones when memory runs short, those that hold back a long log.
@@ -35,7 +46,7 @@ impl Shared {
         if chosen.is_empty() {
             return Ok(false);
         }
-        self.flush(&chosen)?;
+        self.flush_trees(&chosen)?;
         Ok(true)
     }
 
@@ -69,11 +80,48 @@ impl Shared {
         trees.into_iter().filter(|tree| chosen.contains(&tree.id)).collect()
     }
 
-    fn flush(&self, trees: &[Arc<TreeState>]) -> Result<()> {
+    /// Flushes all memtables, then looks at the store before another flush does anything: all trees stand at the sequence given.
+    pub(crate) fn flush_all_then<T>(&self, then: impl FnOnce(Sequence) -> T) -> Result<T> {
         let _flushing = self.flushing.lock();
+        let sequence = self.flush_held(&self.tree_states(), || ())?;
+        Ok(then(sequence))
+    }
+
+    /// Brings in tables that came from elsewhere: newer than all that was flushed, older than what is written from now on.
+    pub(crate) fn install_foreign(&self, tree: &Arc<TreeState>, foreign: Arrived) -> Result<()> {
+        let _flushing = self.flushing.lock();
+        // What is written from now on is looked at first, so it is late unless it is above all that comes in.
+        self.flush_held(std::slice::from_ref(tree), || {
+            tree.sealed_largest.fetch_max(foreign.largest_version, Relaxed);
+        })?;
+        let Arrived { tables, blobs, clears, changes, .. } = foreign;
+        self.edit(changes, || {
+            tree.sources.rcu(|sources| {
+                let mut next = Sources::clone(sources);
+                let mut levels = Levels::clone(&next.levels);
+                tables.iter().for_each(|table| levels.add(0, Arc::clone(table)));
+                next.levels = Arc::new(levels);
+                next.blobs = Arc::new(next.blobs.changed(&blobs, &[]));
+                let own = next.clears.as_deref().cloned().unwrap_or_default();
+                let all = clears.iter().fold(own, |all, cleared| all.with(*cleared));
+                next.clears = Some(Arc::new(all)).filter(|all| !all.marks.is_empty());
+                next
+            });
+        })?;
+        self.signals.compaction_wanted();
+        Ok(())
+    }
+
+    pub(crate) fn flush_trees(&self, trees: &[Arc<TreeState>]) -> Result<()> {
+        let _flushing = self.flushing.lock();
+        self.flush_held(trees, || ()).map(drop)
+    }
+
+    /// Flushes trees, by who holds the lock for it; `at_seal` runs while nobody writes. Answers the sequence at which they were sealed.
+    fn flush_held(&self, trees: &[Arc<TreeState>], at_seal: impl FnOnce()) -> Result<Sequence> {
         let begun = self.parts.clock.monotonic();
-        let mut parts = self.seal(trees);
-        let Some(last) = parts.iter().map(|part| part.upto).max() else { return Ok(()) };
+        let (sealed, mut parts) = self.seal(trees, at_seal);
+        let Some(last) = parts.iter().map(|part| part.upto).max() else { return Ok(sealed) };
         self.log.commit(last, Durability::Synced).wait()?;
         for part in &mut parts {
             part.written = Some(self.write_memtables(&part.tree, &part.memtables, part.upto)?);
@@ -89,24 +137,27 @@ impl Shared {
         let bytes = parts.iter().map(|part| part.bytes).sum();
         self.stall.sub(bytes);
         self.stall.flushed(bytes, self.parts.clock.monotonic().saturating_sub(begun));
-        self.log.release_below(needed_from)
+        self.log.release_below(needed_from)?;
+        Ok(sealed)
     }
 
     /// Seals the trees' memtables and collects what is to be flushed.
-    fn seal(&self, trees: &[Arc<TreeState>]) -> Vec<Part<'_>> {
-        {
+    fn seal(&self, trees: &[Arc<TreeState>], at_seal: impl FnOnce()) -> (Sequence, Vec<Part<'_>>) {
+        let sealed = {
             let _writer = self.writer.lock();
             for tree in trees {
                 tree.seal();
             }
-        }
+            at_seal();
+            self.published.load(Acquire)
+        };
         let part = |tree: &Arc<TreeState>| {
             let memtables = tree.sources.load().sealed.clone();
             let upto = memtables.first()?.summary().last_sequence;
             let bytes = memtables.iter().map(|memtable| memtable.summary().bytes).sum();
             Some(Part { tree: Arc::clone(tree), memtables, upto, bytes, written: None })
         };
-        trees.iter().filter_map(part).collect()
+        (sealed, trees.iter().filter_map(part).collect())
     }
 
     /// What the log must still hold once these memtables stand in tables.

@@ -46,10 +46,11 @@ pub(crate) fn open(path: &Path, settings: Settings, parts: Parts) -> Result<Reco
     for (&id, record) in &state.trees {
         trees.insert(Arc::new(TreeState::new(id, record, &files)?));
     }
-    let needed_from = state.needed_from.max(1);
+    let begins =
+        LogBegins { needed_from: state.needed_from.max(1), begins_at: state.log_begins.unwrap_or(1) };
     let fresh = state.trees.is_empty() && number == 0;
     let versions = VersionSet::begin(Arc::clone(&fs), path, number + 1, state)?;
-    let (log, last_sequence) = open_log(&fs, path, &settings, needed_from, &trees, fresh)?;
+    let (log, last_sequence) = open_log(&fs, path, &settings, begins, &trees, fresh)?;
     Ok(Recovered { path: path.to_owned(), settings, parts, files, log, versions, trees, last_sequence, lock })
 }
 
@@ -70,6 +71,11 @@ fn take_lock(fs: &dyn Fs, path: &Path) -> Result<Box<dyn Send + Sync>> {
     })
 }
 
+/// Marks a folder as a store of this format.
+pub(crate) fn write_format(fs: &dyn Fs, path: &Path) -> Result<()> {
+    write_whole(fs, path, FORMAT, FORMAT_CONTENT.as_bytes())
+}
+
 /// Refuses what this program does not know; marks a new folder. Answers whether it is one.
 fn check_format(fs: &dyn Fs, path: &Path) -> Result<bool> {
     let file = path.join(FORMAT);
@@ -78,7 +84,7 @@ fn check_format(fs: &dyn Fs, path: &Path) -> Result<bool> {
         if fs.exists(&current).map_err(|e| Error::io("look for", &current, e))? {
             return Err(Error::damaged(&file, 0, "the format of the store", "no file"));
         }
-        write_whole(fs, path, FORMAT, FORMAT_CONTENT.as_bytes())?;
+        write_format(fs, path)?;
         return Ok(true);
     }
     let content = read_whole(fs, &file, 1 << 10)?;
@@ -141,11 +147,18 @@ fn check_dir(files: &Files, dir: &Path, extension: &str, live: &BTreeSet<u64>, n
     }
 }
 
+/// What the manifest says of the log.
+#[derive(Clone, Copy)]
+struct LogBegins {
+    needed_from: Sequence,
+    begins_at: Sequence,
+}
+
 fn open_log(
     fs: &Arc<dyn Fs>,
     path: &Path,
     settings: &Settings,
-    needed_from: Sequence,
+    begins: LogBegins,
     trees: &Trees,
     fresh: bool,
 ) -> Result<(Arc<Log>, Sequence)> {
@@ -156,7 +169,8 @@ fn open_log(
         segment_bytes: settings.wal_segment_bytes,
         buffer_bytes_max: usize::try_from(buffer).unwrap_or(usize::MAX),
         retention: settings.wal_retention,
-        needed_from,
+        needed_from: begins.needed_from,
+        begins_at: begins.begins_at,
     };
     let mut restore = |first: Sequence, record: &[u8]| {
         if fresh {

@@ -4,7 +4,7 @@ use super::Cursor;
 use super::visible::Bounds;
 use crate::error::Result;
 use crate::sst::{Head, TableIter};
-use crate::types::{Space, Version};
+use crate::types::{Kind, Sequence, Space, Version};
 use crate::version::TableFile;
 use bytes::Bytes;
 use std::ops::Bound;
@@ -117,6 +117,10 @@ impl Cursor for TableCursor {
     }
 
     fn payload(&self) -> Result<Bytes> {
+        if self.ceiling.is_some() && self.head.is_some_and(|head| head.kind == Kind::Clear) {
+            // The first sequence of its batch, in the other store. Here what has exactly its version came with it.
+            return Ok(Bytes::from_static(&[0; size_of::<Sequence>()]));
+        }
         self.iter.payload()
     }
 

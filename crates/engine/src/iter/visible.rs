@@ -49,6 +49,14 @@ pub(crate) struct ClearMark {
     pub(crate) retracted: Option<Sequence>,
 }
 
+impl ClearMark {
+    /// Whether the view sees the clear, and not that it was taken back.
+    pub(crate) fn stands<H: AsRef<[Version]>>(&self, view: &Visibility<H>) -> bool {
+        view.admits(self.cleared.version, self.cleared.sequence)
+            && self.retracted.is_none_or(|retract| retract > view.upto)
+    }
+}
+
 impl Clears {
     pub(crate) fn with(&self, cleared: Cleared) -> Clears {
         let mut marks = self.marks.clone();
@@ -72,11 +80,7 @@ impl Clears {
 
     /// The highest clear that a view sees.
     pub(crate) fn seen<H: AsRef<[Version]>>(&self, view: &Visibility<H>) -> Option<Cleared> {
-        let live = |m: &&ClearMark| {
-            view.admits(m.cleared.version, m.cleared.sequence)
-                && m.retracted.is_none_or(|retract| retract > view.upto)
-        };
-        self.marks.iter().rev().find(live).map(|m| m.cleared)
+        self.marks.iter().rev().find(|mark| mark.stands(view)).map(|mark| mark.cleared)
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use format::{Compression, RAW_BLOCK_BYTES_MAX as VALUE_BYTES_MAX};
 pub(crate) use iter::TableIter;
 pub(crate) use meta::{BlobPointer, TableMeta};
 pub(crate) use properties::{BlobUse, Properties};
-pub(crate) use table::{Access, Candidate, Looked, Lookup, Table};
+pub(crate) use table::{Access, Candidate, Looked, Lookup, Table, hash_file};
 pub(crate) use writer::{TableOptions, TableWriter};
 
 /// Number of spaces: each has blocks and an index of its own.

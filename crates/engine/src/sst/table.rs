@@ -361,7 +361,7 @@ fn read_exact(file: &dyn File, path: &Path, buffer: &mut [u8], offset: u64) -> R
 }
 
 /// Length and hash of a whole file.
-fn hash_file(file: &dyn File, path: &Path) -> Result<(u64, u128)> {
+pub(crate) fn hash_file(file: &dyn File, path: &Path) -> Result<(u64, u128)> {
     let mut hasher = FileHasher::new();
     let mut buffer = vec![0; FILE_READ_BYTES];
     let mut offset = 0;

@@ -1,11 +1,15 @@
 //! A store: many trees behind one log, one cache and one memory budget.
 
+mod checkpoint;
 mod shared;
 mod trees;
+mod verify;
 mod write;
 
+pub use checkpoint::Checkpoint;
 pub(crate) use shared::{Recovered, Shared};
 pub(crate) use trees::Trees;
+pub use verify::Verified;
 pub(crate) use write::replay;
 
 use crate::background::{self, Workers};

@@ -1,7 +1,12 @@
 //! A tree: one map `(key, version) → entry` of a store.
 
+mod delta;
+mod ingest;
 mod state;
 
+pub use delta::{Delta, DeltaEntry};
+pub use ingest::Exported;
+pub(crate) use ingest::{link, new_folder};
 pub(crate) use state::{Sources, TreeState, clear_payload, merge_memtables};
 
 use crate::checksum::key_hash;

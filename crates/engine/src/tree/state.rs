@@ -54,18 +54,32 @@ impl Sources {
         bounds: &Bounds,
         backward: bool,
     ) -> Result<Vec<Box<dyn Cursor>>> {
+        self.cursors_above(space, bounds, backward, None)
+    }
+
+    /// As [`Sources::cursors`], without the tables that end at or below a version.
+    pub(crate) fn cursors_above(
+        &self,
+        space: Space,
+        bounds: &Bounds,
+        backward: bool,
+        since: Option<Version>,
+    ) -> Result<Vec<Box<dyn Cursor>>> {
+        let above =
+            |table: &&Arc<TableFile>| since.is_none_or(|since| table.meta.properties.largest_version > since);
         let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
         for memtable in self.memtables() {
             cursors.push(Box::new(MemoryCursor::new(Arc::clone(memtable), space, bounds, backward)));
         }
         for (level, tables) in self.levels.iter().enumerate() {
+            let tables: Vec<_> = tables.iter().filter(above).cloned().collect();
             if level > 0 && space == Space::Data {
                 if !tables.is_empty() {
-                    cursors.push(Box::new(LevelCursor::new(tables, bounds, backward, false)?));
+                    cursors.push(Box::new(LevelCursor::new(&tables, bounds, backward, false)?));
                 }
                 continue;
             }
-            for table in tables {
+            for table in &tables {
                 let properties = &table.meta.properties;
                 let wanted = properties.entries_of(space) > 0
                     && (space != Space::Data
@@ -184,7 +198,7 @@ impl TreeState {
     }
 }
 
-fn with_operation(clears: &Clears, head: &Head, payload: &[u8]) -> Clears {
+pub(crate) fn with_operation(clears: &Clears, head: &Head, payload: &[u8]) -> Clears {
     if head.kind == Kind::Clear {
         clears.with(Cleared {
             version: head.version,

@@ -8,9 +8,12 @@
 #![warn(clippy::indexing_slicing)]
 
 use crate::codec::{Reader, put_prefixed, put_varint};
-use crate::sst::TableMeta;
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::sst::{TableMeta, hash_file};
 use crate::tree::TreeId;
 use crate::types::{Sequence, Version};
+use std::path::Path;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) enum Change {
     NeededFrom { sequence: Sequence },
     /// Ids from these on were never given to a file or a tree.
     NextIds { file: u64, tree: TreeId },
+    /// The log begins here: the files come from a store whose log did not come along.
+    LogBegins { sequence: Sequence },
     /// The store was closed in order: the edits before it are whole.
     Closed,
 }
@@ -61,6 +66,25 @@ pub(crate) struct BlobFile {
     pub(crate) hash: u128,
     /// Its values, as stored.
     pub(crate) value_bytes: u64,
+}
+
+impl BlobFile {
+    /// Gathers from a file that came from elsewhere what the manifest says of it; `id` is its name here.
+    pub(crate) fn of_file(fs: &dyn Fs, path: &Path, id: u64) -> Result<BlobFile> {
+        let file = fs.open(path, false).map_err(|e| Error::io("open", path, e))?;
+        let (file_bytes, hash) = hash_file(&*file, path)?;
+        Ok(BlobFile { id, file_bytes, hash, value_bytes: file_bytes })
+    }
+
+    /// Reads the whole file and compares it with what the manifest says.
+    pub(crate) fn verify(&self, fs: &dyn Fs, path: &Path) -> Result<()> {
+        let found = BlobFile::of_file(fs, path, self.id)?;
+        if (found.file_bytes, found.hash) == (self.file_bytes, self.hash) {
+            return Ok(());
+        }
+        let of = |file: &BlobFile| format!("{} bytes with hash {:032x}", file.file_bytes, file.hash);
+        Err(Error::damaged(path, 0, of(self), of(&found)))
+    }
 }
 
 /// Which floor.
@@ -102,6 +126,7 @@ mod tag {
     pub(super) const NEEDED_FROM: u64 = 11;
     pub(super) const NEXT_IDS: u64 = 12;
     pub(super) const CLOSED: u64 = 13;
+    pub(super) const LOG_BEGINS: u64 = 14;
 }
 
 /// Appends an edit.
@@ -137,6 +162,7 @@ impl Change {
             Change::TreeCreated { .. }
             | Change::NeededFrom { .. }
             | Change::NextIds { .. }
+            | Change::LogBegins { .. }
             | Change::Closed => None,
             Change::TreeDropped { tree }
             | Change::TreeNamed { tree, .. }
@@ -208,6 +234,10 @@ impl Change {
                 numbers(&[*file, u64::from(*tree)]);
                 tag::NEXT_IDS
             }
+            Change::LogBegins { sequence } => {
+                numbers(&[*sequence]);
+                tag::LOG_BEGINS
+            }
             Change::Closed => tag::CLOSED,
         }
     }
@@ -246,6 +276,7 @@ impl Change {
                 let file = body.varint()?;
                 Change::NextIds { file, tree: tree_id(body)? }
             }
+            tag::LOG_BEGINS => Change::LogBegins { sequence: body.varint()? },
             tag::CLOSED => Change::Closed,
             _ => return None,
         };
@@ -303,6 +334,7 @@ mod tests {
             Change::Floor { tree: 3, floor: FloorKind::Gc, value: 1 << 40 },
             Change::NeededFrom { sequence: 8 },
             Change::NextIds { file: 10, tree: 4 },
+            Change::LogBegins { sequence: 77 },
             Change::Closed,
         ]
     }

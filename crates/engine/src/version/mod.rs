@@ -8,6 +8,6 @@ mod state;
 
 pub(crate) use edit::{BlobFile, Change, FloorKind, Foreign};
 pub(crate) use levels::{Files, Graveyard, LEVELS, Levels, TableFile};
-pub(crate) use manifest::{read as read_manifest, read_whole, write_whole};
+pub(crate) use manifest::{Manifest, read as read_manifest, read_whole, write_whole};
 pub(crate) use set::VersionSet;
 pub(crate) use state::{StoreState, TreeRecord};

@@ -13,6 +13,8 @@ pub(crate) struct StoreState {
     pub(crate) trees: BTreeMap<TreeId, TreeRecord>,
     /// What the log must still hold begins here.
     pub(crate) needed_from: Sequence,
+    /// Where an empty log begins; until the first flush says more.
+    pub(crate) log_begins: Option<Sequence>,
     pub(crate) next_file: u64,
     pub(crate) next_tree: TreeId,
 }
@@ -73,7 +75,11 @@ impl StoreState {
                 let slot = &mut self.tree(tree)?.floors[floor as usize - 1];
                 *slot = (*slot).max(value);
             }
-            Change::NeededFrom { sequence } => self.needed_from = self.needed_from.max(sequence),
+            Change::NeededFrom { sequence } => {
+                self.needed_from = self.needed_from.max(sequence);
+                self.log_begins = None;
+            }
+            Change::LogBegins { sequence } => self.log_begins = Some(sequence),
             Change::NextIds { file, tree } => {
                 self.next_file = self.next_file.max(file);
                 self.next_tree = self.next_tree.max(tree);
@@ -87,12 +93,21 @@ impl StoreState {
         self.trees.get_mut(&tree).ok_or_else(|| format!("a change of tree {tree}, which does not exist"))
     }
 
+    /// The same files without a log: everything up to `sequence` is in them.
+    pub(crate) fn without_log(mut self, sequence: Sequence) -> StoreState {
+        self.trees.values_mut().for_each(|record| record.flushed = sequence);
+        self.needed_from = sequence + 1;
+        self.log_begins = Some(sequence + 1);
+        self
+    }
+
     /// The changes that make this state from nothing.
     pub(crate) fn to_changes(&self) -> Vec<Change> {
         let mut changes = vec![
             Change::NextIds { file: self.next_file, tree: self.next_tree },
             Change::NeededFrom { sequence: self.needed_from },
         ];
+        changes.extend(self.log_begins.map(|sequence| Change::LogBegins { sequence }));
         for (&tree, record) in &self.trees {
             changes.push(Change::TreeCreated {
                 tree,

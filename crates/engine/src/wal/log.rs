@@ -34,6 +34,8 @@ pub(crate) struct LogSettings {
     /// The lowest sequence that may be missing in the tables (1 if there are none): records from here on must be in the log. Earlier ones of
     /// the same segment are replayed too.
     pub(crate) needed_from: Sequence,
+    /// The first sequence of a log without segments: 1, or more where the tables came without their log.
+    pub(crate) begins_at: Sequence,
 }
 
 /// What the log takes on the device.
@@ -89,7 +91,7 @@ impl Log {
         let lock = open_folder(&*fs, dir)?;
         let limits = limits(settings);
         let chain = segments::resolve(&*fs, dir, settings.needed_from)?;
-        let (recovered, sealed) = recover(&*fs, dir, settings.needed_from, &chain, replay)?;
+        let (recovered, sealed) = recover(&*fs, dir, settings, &chain, replay)?;
         for path in &chain.void {
             fs.remove(path).map_err(|error| Error::io("remove", path, error))?;
         }
@@ -384,11 +386,12 @@ fn open_folder(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>> {
 fn recover(
     fs: &dyn Fs,
     dir: &Path,
-    needed_from: Sequence,
+    settings: &LogSettings,
     chain: &Chain,
     replay: &mut dyn FnMut(Sequence, &[u8]) -> Result<()>,
 ) -> Result<(Recovered, Vec<SealedSegment>)> {
-    let recovered = Recovered { next_sequence: 1, records: 0, record_bytes: 0, torn: None };
+    let needed_from = settings.needed_from;
+    let recovered = Recovered { next_sequence: settings.begins_at, records: 0, record_bytes: 0, torn: None };
     let mut run = Replay { fs, replay, recovered, sealed: Vec::new() };
     run.run(chain)?;
     let Replay { recovered, mut sealed, .. } = run;

@@ -20,6 +20,7 @@ fn settings() -> LogSettings {
         buffer_bytes_max: 16 * 1024,
         retention: WalRetention::Freed,
         needed_from: 1,
+        begins_at: 1,
     }
 }
 

@@ -4,3 +4,4 @@ mod basics;
 mod crash;
 mod model;
 mod reopen;
+mod shipping;
