@@ -17,6 +17,7 @@ mod iter;
 mod memtable;
 mod options;
 mod output;
+mod planted;
 mod record;
 mod recovery;
 mod snapshot;
@@ -38,6 +39,8 @@ pub use compaction::CompactionStats;
 pub use error::{Error, Result};
 pub use iter::Range;
 pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetention};
+#[cfg(feature = "planted-bugs")]
+pub use planted::{Planted, plant};
 pub use snapshot::Snapshot;
 pub use stats::StoreStats;
 pub use store::{Checkpoint, Store, Verified};

@@ -4,6 +4,7 @@ use crate::cache::{Cache, CacheSettings};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{Parts, Settings};
+use crate::planted::{Planted, is_planted};
 use crate::store::{Recovered, Trees, replay};
 use crate::tree::TreeState;
 use crate::types::Sequence;
@@ -128,7 +129,7 @@ fn check_dir(files: &Files, dir: &Path, extension: &str, live: &BTreeSet<u64>, n
         let id = stem.parse::<u64>().ok().filter(|_| !entry.is_dir);
         match id {
             Some(id) if rest == extension && live.contains(&id) => drop(missing.remove(&id)),
-            Some(id) if id < next_file => {
+            Some(id) if id < next_file && !is_planted(Planted::OrphansStay) => {
                 files.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
             }
             _ => {

@@ -10,6 +10,7 @@ use crate::blob::{BlobSet, BlobStore, live_bytes};
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Clears, Cursor, LevelCursor, Merge, TableCursor};
 use crate::options::Settings;
+use crate::planted::{Planted, is_planted};
 use crate::sst::{ALL_SPACES, Head, TableMeta};
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState};
@@ -252,6 +253,9 @@ impl Shared {
         to: usize,
         dropped: &Dropped,
     ) -> Result<()> {
+        if is_planted(Planted::InputsRemovedEarly) {
+            inputs.iter().for_each(|file| drop(self.parts.fs.remove(&self.files.table_path(file.id()))));
+        }
         let id = tree.id;
         let (tables, blobs) = outputs.map_or((&[][..], &[][..]), |written| (&written.tables, &written.blobs));
         let unpointed = unpointed(&tree.sources.load(), inputs, tables);

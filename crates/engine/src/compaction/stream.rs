@@ -6,6 +6,7 @@
 
 use super::rules::{AtKey, Rules};
 use crate::iter::Cleared;
+use crate::planted::{Planted, is_planted};
 use crate::types::{InternalEntry, Kind, Sequence, Space, Version};
 use bytes::Bytes;
 
@@ -120,7 +121,7 @@ impl<'r> Stream<'r> {
         self.dropped.entries += (before - self.pair.len()) as u64;
         let surpassed = self.space == Space::Data && self.at.older_may_surpass(version);
         for (stripe, mut entry) in self.pair.drain(..) {
-            entry.late &= surpassed;
+            entry.late &= surpassed && !is_planted(Planted::LateBitCleared);
             let keep_sequence =
                 // Where a note stands tells nothing of its age.
                 stripe > 0 || self.space == Space::Notes || self.rules.stands_with_clear(&entry);
@@ -161,6 +162,7 @@ impl<'r> Stream<'r> {
             Space::Notes => self.rules.note_elsewhere(version),
             _ => self.at.older_may_hold(version),
         };
+        let older = older && !is_planted(Planted::RetractDroppedTooEarly);
         while !older && self.pair.last().is_some_and(|(_, entry)| entry.kind == Kind::Retract) {
             self.pair.pop();
         }
@@ -171,7 +173,7 @@ impl<'r> Stream<'r> {
         if let [(0, entry)] = &self.pair[..]
             && entry.kind == Kind::Tombstone
             && self.rules.shadows(version)
-            && self.at.tombstone_may_go(version)
+            && (self.at.tombstone_may_go(version) || is_planted(Planted::TombstoneDroppedTooEarly))
         {
             self.pair.clear();
             self.forgot(version);

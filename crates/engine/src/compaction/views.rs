@@ -335,3 +335,30 @@ proptest! {
         }
     }
 }
+
+/// What the stream must not do, done: the model of views sees it.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_are_caught() {
+    use crate::planted::{Planted, plant};
+    use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+    let bugs = [Planted::TombstoneDroppedTooEarly, Planted::RetractDroppedTooEarly, Planted::LateBitCleared];
+    let caught = bugs.map(|bug| {
+        let config = ProptestConfig {
+            cases: 2000,
+            failure_persistence: None,
+            max_shrink_iters: 0,
+            ..ProptestConfig::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let strategy = (any::<bool>(), proptest::collection::vec(action(), 1..60));
+        plant(Some(bug));
+        let played = TestRunner::new_with_rng(config, rng).run(&strategy, |(newest_only, actions)| {
+            play(newest_only, &actions);
+            Ok(())
+        });
+        (bug, played.is_err())
+    });
+    plant(None);
+    assert!(caught.iter().all(|(_, caught)| *caught), "not caught: {caught:?}");
+}

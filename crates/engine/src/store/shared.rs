@@ -6,6 +6,7 @@ use crate::background::Signals;
 use crate::compaction::Compactions;
 use crate::error::{Error, Result};
 use crate::options::{Parts, Settings};
+use crate::planted::{Planted, is_planted};
 use crate::snapshot::Snapshots;
 use crate::sst::{Compression, TableOptions};
 use crate::stall::Stall;
@@ -89,7 +90,11 @@ impl Shared {
     /// The last sequence that readers see. After poison: the last one that was acknowledged, as it is unknown what becomes of the others.
     pub(crate) fn visible(&self) -> Sequence {
         let published = self.published.load(Acquire);
-        if self.log.is_poisoned() { published.min(self.log.acknowledged()) } else { published }
+        if self.log.is_poisoned() && !is_planted(Planted::ServesAfterPoison) {
+            published.min(self.log.acknowledged())
+        } else {
+            published
+        }
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use crate::batch::{Batch, BatchTree};
 use crate::checksum::key_hash;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
+use crate::planted::{Planted, is_planted};
 use crate::record::{Operation, Operations};
 use crate::sst::Head;
 use crate::tree::{TreeState, clear_payload};
@@ -36,6 +37,9 @@ impl Store {
         shared.stall.admit(batch.record.len() as u64, &shared.parts, &shared.path)?;
         batch.trees.iter().try_for_each(check_tree)?;
         let first = shared.log.push(&batch.record, batch.operations, durability)?;
+        if is_planted(Planted::PublishedTooEarly) {
+            shared.published.store(first + batch.operations - 1, Release);
+        }
         shared.insert(&mut writer, batch, first)?;
         let last = first + batch.operations - 1;
         shared.published.store(last, Release);
@@ -123,6 +127,9 @@ fn insert_operation(
 pub(crate) fn replay(trees: &Trees, first: Sequence, record: &[u8]) -> Result<(), &'static str> {
     for (sequence, operation) in (first..).zip(Operations::new(record)) {
         let operation = operation?;
+        if is_planted(Planted::HalfBatchReplayed) && sequence > first {
+            break;
+        }
         // A tree that is not there was dropped later.
         let Some(state) = trees.by_id.get(&operation.tree) else { continue };
         if sequence > state.flushed.load(Acquire) {

@@ -15,6 +15,7 @@ use super::edit::{self, Change};
 use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
+use crate::planted::{Planted, is_planted};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,7 +90,9 @@ impl Manifest {
         frame.extend_from_slice(&checksum(self.number, self.serial, &body).to_le_bytes());
         frame.extend_from_slice(&body);
         self.file.write_at(&frame, self.end).map_err(|e| Error::io("write", &self.path, e))?;
-        self.file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
+        if !is_planted(Planted::EditNotSynced) {
+            self.file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         self.end += frame.len() as u64;
         self.serial += 1;
         Ok(())
@@ -130,7 +133,9 @@ pub(crate) fn write_whole(fs: &dyn Fs, dir: &Path, name: &str, content: &[u8]) -
     }
     let file = fs.create(&temporary).map_err(|e| Error::io("create", &temporary, e))?;
     file.write_at(content, 0).map_err(|e| Error::io("write", &temporary, e))?;
-    file.sync().map_err(|e| Error::io("sync", &temporary, e))?;
+    if !is_planted(Planted::CurrentNotSynced) {
+        file.sync().map_err(|e| Error::io("sync", &temporary, e))?;
+    }
     fs.rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
     fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }

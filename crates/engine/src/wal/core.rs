@@ -5,6 +5,7 @@
 use super::format::{self, GROUP_HEADER_BYTES, HEADER_BYTES, RECORD_HEADER_BYTES};
 use super::waiters::{Ticket, Waiters};
 use crate::error::{Error, Result};
+use crate::planted::{Planted, is_planted};
 use crate::types::{Durability, Sequence};
 use std::sync::Arc;
 use std::task::Waker;
@@ -354,7 +355,7 @@ impl Core {
 
     /// If there is something to do and nobody does it: one of those who wait is woken to lead.
     fn nominate(&self, wakers: &mut Vec<Waker>) {
-        if self.leader_missing() {
+        if self.leader_missing() && !is_planted(Planted::NobodyNominated) {
             wakers.extend(self.waiters.anybody().cloned());
         }
     }

@@ -10,6 +10,7 @@ use super::writer::{SealedSegment, Writer};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::WalRetention;
+use crate::planted::{Planted, is_planted};
 use crate::types::{Durability, Sequence};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -203,7 +204,10 @@ impl Log {
         }
         let mut freed = {
             let mut segments = self.segments.lock();
-            let needed = segments.sealed.iter().position(|segment| segment.last >= watermark);
+            let needed = segments.sealed.iter().position(|segment| {
+                segment.last >= watermark
+                    && !(is_planted(Planted::SegmentFreedTooEarly) && segment.first <= watermark)
+            });
             // Until the first write of this life, the newest one alone knows the next sequence.
             let newest = usize::from(segments.current_first.is_none());
             let freeable = segments.sealed.len().saturating_sub(newest);

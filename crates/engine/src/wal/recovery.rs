@@ -6,6 +6,7 @@ use super::segments::{Chain, Segment};
 use super::writer::SealedSegment;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::planted::{Planted, is_planted};
 use crate::types::Sequence;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -100,7 +101,7 @@ impl Replay<'_> {
             self.judge(&mut reader, at, end, bad)?;
             break;
         }
-        if end.is_none() {
+        if end.is_none() && !is_planted(Planted::ReplayedNotMadeDurable) {
             reader.make_durable(self.fs, unproven.from(at), at)?;
         }
         Ok(at)

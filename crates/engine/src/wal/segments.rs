@@ -3,6 +3,7 @@
 use super::format::{FORMAT, HEADER_BYTES, HeaderPage, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
+use crate::planted::{Planted, is_planted};
 use crate::types::Sequence;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -178,7 +179,10 @@ pub(super) fn prepare(fs: &dyn Fs, dir: &Path, id: u64, segment_bytes: u64) -> R
         .allocate(segment_bytes)
         .map_err(|error| full(error, "reserve space for"))
         .and_then(|()| file.sync().map_err(|error| full(error, "sync")))
-        .and_then(|()| fs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error)));
+        .and_then(|()| match is_planted(Planted::SegmentFolderNotSynced) {
+            true => Ok(()),
+            false => fs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error)),
+        });
     match reserved {
         Ok(()) => Ok(Prepared { id, path, file }),
         Err(error) => {

@@ -141,15 +141,26 @@ impl World {
     }
 }
 
+/// Who waits for ever with this seed.
+fn forgotten(seed: u64) -> usize {
+    let mut dice = Dice::new(seed);
+    let mut world = World::new(&mut dice);
+    while world.step(&mut dice) {}
+    world.actors.iter().filter(|actor| actor.left > 0).count()
+}
+
 #[test]
 fn nobody_who_waits_is_forgotten() {
     for seed in 0..3000 {
-        let mut dice = Dice::new(seed);
-        let mut world = World::new(&mut dice);
-        while world.step(&mut dice) {}
-        let forgotten = world.actors.iter().filter(|actor| actor.left > 0).count();
-        assert_eq!(forgotten, 0, "{forgotten} wait for ever with seed {seed}");
+        assert_eq!(forgotten(seed), 0, "wait for ever with seed {seed}");
     }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_leader_that_nominates_nobody_is_caught() {
+    crate::planted::plant(Some(crate::planted::Planted::NobodyNominated));
+    assert!((0..300).any(|seed| forgotten(seed) > 0));
 }
 
 #[test]

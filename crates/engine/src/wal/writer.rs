@@ -6,6 +6,7 @@ use super::reader::FIRST_GROUP_AT;
 use super::segments::Prepared;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
+use crate::planted::{Planted, is_planted};
 use crate::types::Sequence;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +53,9 @@ impl Writer {
             // Nothing was written since the log was opened, and all before is durable.
             return Ok(());
         };
+        if is_planted(Planted::DurabilityOverstated) {
+            work.durable_seq = work.first - 1;
+        }
         if !work.group.is_empty() {
             let (salt, at) = (current.header.salt, current.at);
             format::seal_group(&mut work.group, salt, at, work.first, work.durable_seq);
@@ -61,7 +65,7 @@ impl Writer {
                 .map_err(|error| Error::io("write", &current.path, error))?;
             current.at = format::aligned(at + work.group.len() as u64);
         }
-        if work.sync {
+        if work.sync && !is_planted(Planted::AcknowledgedBeforeSync) {
             current.file.sync().map_err(|error| Error::io("sync", &current.path, error))?;
         }
         Ok(())
@@ -72,7 +76,9 @@ impl Writer {
     pub(super) fn switch(&mut self, prepared: Prepared, first: Sequence) -> Result<Option<SealedSegment>> {
         let mut sealed = None;
         if let Some(current) = self.current.take() {
-            current.file.sync().map_err(|error| Error::io("sync", &current.path, error))?;
+            if !is_planted(Planted::SegmentLeftUnsynced) {
+                current.file.sync().map_err(|error| Error::io("sync", &current.path, error))?;
+            }
             self.previous = (current.header.id, current.at);
             sealed = Some(SealedSegment {
                 id: current.header.id,

@@ -1,7 +1,10 @@
 //! The engine from outside, one module for each scenario.
 
+mod atomic;
 mod basics;
 mod crash;
 mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod reopen;
 mod shipping;

@@ -46,6 +46,8 @@ pub(crate) struct World {
     acknowledged: Sequence,
     failed: Option<Sequence>,
     version: u64,
+    /// Values can be of so many bytes.
+    value_bytes: usize,
     /// Tells its life on standard error: when one seed is replayed.
     talks: bool,
 }
@@ -59,6 +61,8 @@ impl World {
 
     pub(crate) fn new(mut dice: Dice) -> World {
         let fs = SimFs::new(dice.next_u64());
+        // Large ones fill many log segments.
+        let value_bytes = if dice.one_in(3) { 6000 } else { 60 };
         World {
             settings: settings(&mut dice),
             fs,
@@ -70,6 +74,7 @@ impl World {
             acknowledged: 0,
             failed: None,
             version: 1,
+            value_bytes,
             talks: std::env::var_os("SEED").is_some(),
         }
     }
@@ -265,12 +270,16 @@ impl World {
                 self.tell(|| "flush".to_owned());
                 store.flush()?;
             }
+            6 => {
+                self.tell(|| "compact".to_owned());
+                store.compact()?;
+            }
             2..=5 => {
                 self.tell(|| "background".to_owned());
                 store.run_background()?;
             }
-            6 => drop(store.lead()),
-            7 | 8 => self.check(store),
+            7 => drop(store.lead()),
+            8 => self.check(store),
             9..=11 => self.change_names(store)?,
             12 | 13 => self.raise_floors(store)?,
             _ => self.write(store)?,
@@ -365,7 +374,13 @@ impl World {
         }
         let durability = [Durability::Buffered, Durability::Written, Durability::Synced][self.dice.index(3)];
         self.tell(|| format!("write {durability:?} after {}: {ops:?}", self.model.last()));
-        let commit = store.write(batch, durability)?;
+        let commit = match store.write(&batch, durability) {
+            Err(Error::Busy { .. }) => {
+                store.run_background()?;
+                store.write(&batch, durability)?
+            }
+            taken => taken?,
+        };
         let last = commit.sequence();
         self.model.write(last, &ops);
         if durability == Durability::Buffered {
@@ -415,7 +430,7 @@ impl World {
             6..=9 => Op::Delete { key, version },
             10..=12 if history => Op::Retract { key, version },
             _ => {
-                let length = if dice.one_in(8) { 3000 } else { 60 };
+                let length = if dice.one_in(8) { 3000 } else { self.value_bytes };
                 let mut value = dice.next_u64().to_le_bytes().to_vec();
                 value.resize(8 + dice.index(length), version as u8);
                 let expires_at = dice.one_in(4).then(|| 1 + dice.below(1000));
