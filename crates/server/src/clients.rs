@@ -59,7 +59,7 @@ impl Client {
     pub(crate) fn line(&self, now: Instant) -> String {
         let facts = self.facts.lock().clone();
         let mut line = format!(
-            "id={} addr={} laddr={} fd=0 name={}",
+            "id={} addr={} laddr={} name={}",
             self.id,
             self.address,
             self.local_address,

@@ -8,8 +8,11 @@ use kvorum_cluster::{Commit, Error};
 use kvorum_model::{ErrorReply, Reply};
 use std::io;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt as _;
+use std::time::Duration;
 use tokio::net::TcpStream;
+
+/// A client that takes nothing of its replies for that long is given up, so that it does not keep them in memory.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Replies in bytes of the protocol, in order.
 pub(crate) struct Output {
@@ -94,7 +97,7 @@ impl Output {
             return Ok(());
         }
         counters::add(&shared.counters.output_bytes, self.buffer.len());
-        let sent = stream.write_all(&self.buffer).await;
+        let sent = send(stream, &self.buffer, STALLED_AFTER).await;
         self.local.return_output(std::mem::take(&mut self.buffer));
         sent
     }
@@ -115,6 +118,22 @@ impl Output {
     }
 }
 
+/// Sends all of `bytes`; fails if the client takes none of them for as long as `patience`.
+async fn send(stream: &TcpStream, bytes: &[u8], patience: Duration) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match stream.try_write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::timeout(patience, stream.writable()).await??;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Output {
     fn drop(&mut self) {
         self.local.return_output(std::mem::take(&mut self.buffer));
@@ -124,6 +143,17 @@ impl Drop for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        send(&stream, b"+OK\r\n", STALLED_AFTER).await.unwrap();
+        let error = send(&stream, &vec![b'x'; 64 << 20], STALLED_AFTER).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
 
     #[test]
     fn a_failed_commit_replaces_its_own_replies_and_no_others() {

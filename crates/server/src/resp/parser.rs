@@ -85,8 +85,8 @@ impl Batch {
 
     /// Lets go of memory that an unusual input took.
     pub(crate) fn shrink(&mut self) {
-        self.spans.shrink_to(4 * 1024);
-        self.ends.shrink_to(1024);
+        self.spans.shrink_to(256);
+        self.ends.shrink_to(64);
     }
 
     fn open_words(&self) -> usize {

@@ -103,6 +103,9 @@ impl Turn {
 
     /// Lets the node execute `pending`, and empties it.
     async fn execute(&mut self, pending: &mut Vec<Request<'_>>, stream: &mut TcpStream) -> io::Result<()> {
+        if let Some(last) = pending.last() {
+            self.session.client.facts.lock().last_command = last.spec.name;
+        }
         let mut done = 0;
         while done < pending.len() {
             let end = (done + self.chunk).min(pending.len());
