@@ -157,6 +157,7 @@ fn compact(shared: &Shared) {
         match shared.compact_some() {
             Ok(more) => {
                 back_off = BACK_OFF_MIN;
+                shared.note_debt();
                 shared.files.graveyard.sweep(&*shared.parts.fs);
                 if more {
                     shared.signals.compaction_wanted();

@@ -35,6 +35,14 @@ struct Part<'a> {
 }
 
 impl Shared {
+    /// Tells admission how much compaction has to bring down.
+    pub(crate) fn note_debt(&self) {
+        let level_0 = |tree: Arc<TreeState>| {
+            tree.sources.load().levels.level(0).iter().map(|table| table.meta.file_bytes).sum::<u64>()
+        };
+        self.stall.set_debt(self.tree_states().into_iter().map(level_0).max().unwrap_or(0));
+    }
+
     /// Flushes all memtables that are there now.
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.flush_trees(&self.tree_states())
@@ -141,6 +149,14 @@ impl Shared {
         edited?;
         let bytes = parts.iter().map(|part| part.bytes).sum();
         self.stall.sub(bytes);
+        let written = parts.iter().filter_map(|part| part.written.as_ref());
+        let files = written.map(|w| {
+            w.tables.iter().map(|t| t.file_bytes).sum::<u64>()
+                + w.blobs.iter().map(|b| b.file_bytes).sum::<u64>()
+        });
+        self.counters.flushed_bytes.fetch_add(files.sum(), Relaxed);
+        self.counters.flushes.fetch_add(1, Relaxed);
+        self.note_debt();
         self.stall.flushed(bytes, self.parts.clock.monotonic().saturating_sub(begun));
         self.log.release_below(needed_from)?;
         Ok(sealed)

@@ -42,7 +42,7 @@ pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetentio
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Planted, plant};
 pub use snapshot::Snapshot;
-pub use stats::StoreStats;
+pub use stats::{LevelStats, StoreStats};
 pub use store::{Checkpoint, Store, Verified};
 pub use tree::{Delta, DeltaEntry, Exported, Tree, TreeId, TreeStats};
 pub use types::{Durability, InternalEntry, KEY_BYTES_MAX, Kind, Sequence, Version};

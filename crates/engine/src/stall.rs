@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::options::{Clock, Parts, Settings};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,6 +13,11 @@ const FLUSH_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 /// Longest time that a refused writer is told to wait.
 const RETRY_MAX: Duration = Duration::from_millis(50);
 const RETRY_MIN: Duration = Duration::from_micros(200);
+/// Level 0 of a tree may hold this many times the write buffers before writes are slowed, and this many when they are slowest.
+const DEBT_SLOW: u64 = 4;
+const DEBT_MOST: u64 = 16;
+/// However full it is, some writes go through: this part of what flushing sustains.
+const ROOM_PERCENT_MIN: u64 = 5;
 /// The device is asked for its free space after this part of the reserve was written, or this often while it is short of it.
 const DISK_CHECKS_PER_RESERVE: u64 = 16;
 const DISK_RECHECK: Duration = Duration::from_millis(100);
@@ -30,6 +35,11 @@ pub(crate) struct Stall {
     /// When the next write of the slowed zone is due, in nanoseconds of the store's clock.
     next_due: AtomicU64,
     refused: AtomicU64,
+    /// Bytes of the fullest level 0.
+    debt: AtomicU64,
+    longest_pause_micros: AtomicU64,
+    turn: Mutex<()>,
+    freed: Condvar,
     disk: Disk,
 }
 
@@ -52,6 +62,10 @@ impl Stall {
             flush_bytes_per_second: AtomicU64::new(FLUSH_BYTES_PER_SECOND),
             next_due: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            debt: AtomicU64::new(0),
+            longest_pause_micros: AtomicU64::new(0),
+            turn: Mutex::default(),
+            freed: Condvar::new(),
             disk: Disk {
                 reserve: settings.disk_reserve_bytes,
                 unchecked: AtomicU64::new(u64::MAX),
@@ -65,18 +79,19 @@ impl Stall {
     pub(crate) fn admit(&self, bytes: u64, parts: &Parts, path: &Path) -> Result<()> {
         self.disk.admit(bytes, parts, path)?;
         let used = self.used.load(Relaxed);
-        if used < self.slow_from {
+        let debt = self.debt.load(Relaxed);
+        if used < self.slow_from && debt < self.limit * DEBT_SLOW {
             return Ok(());
         }
-        let admitted = self.pace(used, bytes, &*parts.clock);
+        let admitted = self.pace(used, debt, bytes, &*parts.clock);
         if admitted.is_err() {
             self.refused.fetch_add(1, Relaxed);
         }
         admitted
     }
 
-    /// In the slowed zone writes get what flushing sustains, and less the fuller it is.
-    fn pace(&self, used: u64, bytes: u64, clock: &dyn Clock) -> Result<()> {
+    /// In the slowed zone writes get what flushing sustains, and less the fuller it is, or the more compaction lags behind.
+    fn pace(&self, used: u64, debt: u64, bytes: u64, clock: &dyn Clock) -> Result<()> {
         let rate = self.flush_bytes_per_second.load(Relaxed);
         let nanos = |bytes: u64| {
             u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
@@ -89,8 +104,11 @@ impl Stall {
         if due > now {
             return Err(busy(due - now));
         }
-        let room = (self.limit - used) * 100 / (self.limit - self.slow_from);
-        let cost = nanos(bytes) * 100 / room.max(5);
+        let percent = |left: u64, of: u64| (left * 100 / of.max(1)).clamp(ROOM_PERCENT_MIN, 100);
+        let memory = percent(self.limit - used, self.limit - self.slow_from);
+        let (slow, most) = (self.limit * DEBT_SLOW, self.limit * DEBT_MOST);
+        let disk = percent(most.saturating_sub(debt), most - slow);
+        let cost = nanos(bytes) * 100 / memory.min(disk);
         self.next_due.store(now.saturating_add(cost), Relaxed);
         Ok(())
     }
@@ -102,6 +120,27 @@ impl Stall {
 
     pub(crate) fn sub(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Relaxed);
+        self.freed.notify_all();
+    }
+
+    /// Waits until memory was freed, or for a time.
+    pub(crate) fn wait(&self, time: Duration) {
+        let mut turn = self.turn.lock();
+        let _ = self.freed.wait_for(&mut turn, time);
+    }
+
+    /// Learns how long a write was held back.
+    pub(crate) fn paused(&self, time: Duration) {
+        self.longest_pause_micros.fetch_max(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn longest_pause(&self) -> Duration {
+        Duration::from_micros(self.longest_pause_micros.load(Relaxed))
+    }
+
+    /// Learns what the fullest level 0 holds.
+    pub(crate) fn set_debt(&self, bytes: u64) {
+        self.debt.store(bytes, Relaxed);
     }
 
     /// Bytes that should be flushed now.
@@ -181,13 +220,13 @@ mod tests {
         assert!(!stall.add(stall.flush_from - 1));
         assert!(stall.add(1), "from half on something is flushed");
         stall.add(stall.slow_from - stall.flush_from);
-        assert!(stall.pace(stall.used(), 1000, &clock).is_ok());
-        let Err(Error::Busy { retry_after }) = stall.pace(stall.used(), 1000, &clock) else {
+        assert!(stall.pace(stall.used(), 0, 1000, &clock).is_ok());
+        let Err(Error::Busy { retry_after }) = stall.pace(stall.used(), 0, 1000, &clock) else {
             panic!("the second comes too soon")
         };
         clock.0.fetch_add(u64::try_from(retry_after.as_nanos()).unwrap(), Relaxed);
-        assert!(stall.pace(stall.used(), 1000, &clock).is_ok(), "a write that waited as told is taken");
+        assert!(stall.pace(stall.used(), 0, 1000, &clock).is_ok(), "a write that waited as told is taken");
         clock.0.fetch_add(1 << 40, Relaxed);
-        assert!(matches!(stall.pace(stall.limit, 1000, &clock), Err(Error::Busy { .. })));
+        assert!(matches!(stall.pace(stall.limit, 0, 1000, &clock), Err(Error::Busy { .. })));
     }
 }

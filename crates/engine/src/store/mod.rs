@@ -115,6 +115,7 @@ impl Store {
         while self.shared.compact_some()? {
             self.shared.check_open()?;
         }
+        self.shared.note_debt();
         self.shared.files.graveyard.sweep(&*self.shared.parts.fs);
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::planted::{Planted, is_planted};
 use crate::snapshot::Snapshots;
 use crate::sst::{Compression, TableOptions};
 use crate::stall::Stall;
+use crate::stats::Counters;
 use crate::tree::TreeState;
 use crate::types::Sequence;
 use crate::version::{Change, Files, FloorKind, StoreState, VersionSet};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) stall: Stall,
     pub(crate) signals: Signals,
+    pub(crate) counters: Counters,
     /// Held by a flush: there is one at a time.
     pub(crate) flushing: Mutex<()>,
     pub(crate) closed: AtomicBool,
@@ -79,6 +81,7 @@ impl Shared {
             snapshots: Arc::default(),
             stall,
             signals: Signals::default(),
+            counters: Counters::default(),
             flushing: Mutex::default(),
             closed: AtomicBool::new(false),
             compactions: Compactions::default(),

@@ -44,7 +44,36 @@ impl Store {
         let last = first + batch.operations - 1;
         shared.published.store(last, Release);
         drop(writer);
+        let counters = &shared.counters;
+        counters.batches.fetch_add(1, Relaxed);
+        counters.record_bytes.fetch_add(batch.record.len() as u64, Relaxed);
         Ok(self.commit_at(last, durability))
+    }
+
+    /// As [`Store::write`], but waits on this thread while the store is busy instead of refusing. The longest wait is in
+    /// [`StoreStats::longest_pause`](crate::StoreStats::longest_pause).
+    ///
+    /// # Errors
+    /// As [`Store::write`], without `Busy`.
+    pub fn write_waiting(&self, batch: &Batch, durability: Durability) -> Result<Commit> {
+        let mut begun = None;
+        loop {
+            match self.write(batch, durability) {
+                Err(Error::Busy { retry_after }) => {
+                    begun.get_or_insert_with(|| self.shared.parts.clock.monotonic());
+                    // The log's buffer may be full because nobody waits for what is in it.
+                    if !self.lead() {
+                        self.shared.stall.wait(retry_after);
+                    }
+                }
+                done => {
+                    if let Some(begun) = begun {
+                        self.shared.stall.paused(self.shared.parts.clock.monotonic().saturating_sub(begun));
+                    }
+                    return done;
+                }
+            }
+        }
     }
 }
 
@@ -76,7 +105,9 @@ impl Shared {
                     (state, state.writable())
                 }
             };
-            added += insert_operation(state, &*memtable, &operation, (first, sequence));
+            let (bytes, late) = insert_operation(state, &*memtable, &operation, (first, sequence));
+            added += bytes;
+            self.counters.operation(operation.kind, late);
             current = Some((state, memtable));
         }
         self.after_insert(&batch.trees, added);
@@ -103,13 +134,13 @@ impl Shared {
     }
 }
 
-/// Puts one operation into its tree's memtable; answers the memory taken.
+/// Puts one operation into its tree's memtable; answers the memory taken and whether it was late.
 fn insert_operation(
     state: &TreeState,
     memtable: &dyn Memtable,
     operation: &Operation<'_>,
     (batch, sequence): (Sequence, Sequence),
-) -> u64 {
+) -> (u64, bool) {
     let late = operation.space == Space::Data && operation.version <= state.sealed_largest.load(Relaxed);
     let &Operation { space, kind, version, expires_at, tag, key, payload, .. } = operation;
     let head = Head { version, sequence, kind, late, expires_at, tag };
@@ -117,10 +148,10 @@ fn insert_operation(
         let payload = if kind == Kind::Clear { &clear_payload(batch)[..] } else { &[] };
         let added = memtable.insert(space, &head, 0, key, payload);
         state.note_clear(&head, payload);
-        return added;
+        return (added, late);
     }
     let hash = if space == Space::Data { key_hash(key) } else { 0 };
-    memtable.insert(space, &head, hash, key, payload)
+    (memtable.insert(space, &head, hash, key, payload), late)
 }
 
 /// Puts a record of the log back into the memtables, but for what stands in tables already; what was expected in it otherwise.

@@ -3,6 +3,7 @@
 mod atomic;
 mod basics;
 mod crash;
+mod limits;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
