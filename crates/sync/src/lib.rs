@@ -42,6 +42,7 @@ mod records;
 mod reign;
 mod resync;
 mod role;
+mod trace;
 mod transfer;
 mod types;
 
