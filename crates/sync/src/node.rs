@@ -248,7 +248,7 @@ impl Replica {
             Message::Announce { promise } => {
                 if self.core.promise.epoch > promise.epoch {
                     self.core.refuse(from, promise.epoch, out);
-                } else if !self.is_leading() {
+                } else if promise.manager != self.core.id {
                     self.core.say_hello(from, out);
                 }
             }

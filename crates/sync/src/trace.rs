@@ -217,7 +217,10 @@ impl Display for Effect {
             Effect::EndServing { transfer } => write!(f, "end-serving t{}", transfer.number),
             Effect::Ingest { transfer, number, way, ceiling } => {
                 write!(f, "ingest t{} #{number} {way:?}", transfer.number)?;
-                ceiling.map_or_else(|| f.write_str(" staged"), |ceiling| write!(f, " ceiling {ceiling}"))
+                match ceiling {
+                    Some(ceiling) => write!(f, " ceiling {ceiling}"),
+                    None => f.write_str(" staged"),
+                }
             }
             Effect::DropTransfer { transfer } => write!(f, "drop-transfer t{}", transfer.number),
             Effect::Lead { epoch } => write!(f, "lead {epoch}"),
