@@ -67,10 +67,6 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(members: u64) -> Group {
-        Group::with(members, &config())
-    }
-
     pub(crate) fn with(members: u64, config: &Config) -> Group {
         let mut group = Group {
             members: BTreeMap::new(),
@@ -168,7 +164,7 @@ impl Group {
             match effect {
                 Effect::Persist { id, record, .. } => member.queue.push_back((id, record)),
                 Effect::Send { to, message, after: After::Now, .. } => {
-                    self.network.push_back((id, to, message))
+                    self.network.push_back((id, to, message));
                 }
                 Effect::Send { to, message, after: After::Durable(record), .. } => {
                     member.waiting.push((record, to, message));

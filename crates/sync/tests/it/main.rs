@@ -1,4 +1,6 @@
 //! Integration tests of the Sync core: one binary, a module for each scenario.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod allocation;
 mod group;
 mod model;
