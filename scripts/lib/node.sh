@@ -15,7 +15,7 @@ node_start() {
   "$kvorum" --data "$data" --resp 127.0.0.1:0 --http 127.0.0.1:0 "$@" >"$lines" &
   node_pid=$!
   # `tail --pid` ends when the node dies, so that a failed start is not waited for.
-  timeout 60 tail -n +1 -f --pid="$node_pid" "$lines" 2>/dev/null | grep -q -m1 '^stop with' || { echo "the node did not start"; cat "$lines"; return 1; }
+  timeout 60 grep -q -m1 '^stop with' <(exec tail -n +1 -f --pid="$node_pid" "$lines" 2>/dev/null) || { echo "the node did not start"; cat "$lines"; return 1; }
   resp_port=$(sed -nE 's/^resp [^ ]*:([0-9]+).*/\1/p' "$lines")
   http_port=$(sed -nE 's/^http [^ ]*:([0-9]+).*/\1/p' "$lines")
   rm -f "$lines"
