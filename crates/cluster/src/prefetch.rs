@@ -176,11 +176,12 @@ fn version_of(found: &Found) -> FoundVersion {
 /// Makes the trees of a namespace: all at once, when it is first written to.
 fn make_trees(node: &Node, namespace: NamespaceId) -> Result<()> {
     let _one = node.inner.making_trees.lock();
-    for place in 0..crate::keys::SHARDS {
-        let Some(shard) = node.inner.shards.get(ShardId::of(namespace, place).index()) else { continue };
-        if shard.tree.get().is_none() {
-            let tree = node.inner.store.tree(&tree_name(namespace, place), tree_settings(namespace))?;
-            // Made under the lock: nobody else has set it.
+    let names: Vec<String> = (0..crate::keys::SHARDS).map(|place| tree_name(namespace, place)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let trees = node.inner.store.trees(&names, tree_settings(namespace))?;
+    for (place, tree) in (0..crate::keys::SHARDS).zip(trees) {
+        if let Some(shard) = node.inner.shards.get(ShardId::of(namespace, place).index()) {
+            // Made under the lock; one that is set already is the same tree.
             let _ = shard.tree.set(tree);
         }
     }

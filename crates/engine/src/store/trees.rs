@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::options::TreeSettings;
 use crate::tree::{Sources, Tree, TreeId, TreeState};
 use crate::version::{Change, TreeRecord};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
@@ -34,31 +34,53 @@ impl Store {
     /// # Errors
     /// `TooLarge` for a name over 255 bytes, `Invalid` at 65 536 trees; `Poisoned` and `Io` when it can't be made durable.
     pub fn tree(&self, name: &str, settings: TreeSettings) -> Result<Tree> {
-        if let Some(tree) = self.find_tree(name) {
-            return Ok(tree);
+        let mut trees = self.trees(&[name], settings)?;
+        trees.pop().ok_or_else(|| Error::Invalid(format!("the tree {name} was dropped as it was made")))
+    }
+
+    /// The trees of these names, in order; those that do not exist yet are created by one durable edit: all or none.
+    ///
+    /// # Errors
+    /// As [`Store::tree`].
+    pub fn trees(&self, names: &[&str], settings: TreeSettings) -> Result<Vec<Tree>> {
+        let found = || names.iter().map(|name| self.find_tree(name)).collect::<Option<Vec<_>>>();
+        if let Some(trees) = found() {
+            return Ok(trees);
         }
+        self.shared.check_open()?;
+        let _writer = self.shared.writer.lock();
+        let missing: BTreeSet<&str> =
+            names.iter().copied().filter(|name| self.find_tree(name).is_none()).collect();
+        if !missing.is_empty() {
+            self.create_trees(&missing, settings)?;
+        }
+        // Under the writer's lock nobody drops what was just made.
+        Ok(found().unwrap_or_default())
+    }
+
+    /// Creates trees that do not exist. The caller holds the writer's lock, without which no tree is created.
+    fn create_trees(&self, names: &BTreeSet<&str>, settings: TreeSettings) -> Result<()> {
         let shared = &self.shared;
-        shared.check_open()?;
-        if name.len() > TREE_NAME_BYTES_MAX {
-            let (size, limit) = (name.len() as u64, TREE_NAME_BYTES_MAX as u64);
-            return Err(Error::TooLarge { what: "tree name", size, limit, setting: "a fixed limit" });
-        }
-        let _writer = shared.writer.lock();
-        if let Some(tree) = self.find_tree(name) {
-            return Ok(tree);
-        }
-        if shared.trees.read().by_name.len() >= TREES_MAX {
+        if shared.trees.read().by_name.len() + names.len() > TREES_MAX {
             return Err(Error::Invalid(format!("a store holds at most {TREES_MAX} trees")));
         }
-        // Only the holder of the writer's lock creates trees, so the id is still free when the edit takes it.
-        let (tree, newest_only) = (shared.versions.next_tree(), settings.newest_only);
-        // What the log held of earlier trees has nothing to do with this one.
-        let record = TreeRecord { name: name.to_owned(), newest_only, ..TreeRecord::default() };
-        let state = Arc::new(TreeState::new(tree, &record, &shared.files)?);
-        shared.edit(vec![Change::TreeCreated { tree, name: name.to_owned(), newest_only }], || {
-            shared.trees.write().insert(Arc::clone(&state));
-        })?;
-        Ok(self.handle(&state))
+        let newest_only = settings.newest_only;
+        let (mut states, mut changes) = (Vec::new(), Vec::new());
+        for (tree, name) in (shared.versions.next_tree()..).zip(names) {
+            if name.len() > TREE_NAME_BYTES_MAX {
+                let (size, limit) = (name.len() as u64, TREE_NAME_BYTES_MAX as u64);
+                return Err(Error::TooLarge { what: "tree name", size, limit, setting: "a fixed limit" });
+            }
+            let name = (*name).to_owned();
+            // What the log held of earlier trees has nothing to do with this one.
+            let record = TreeRecord { name: name.clone(), newest_only, ..TreeRecord::default() };
+            states.push(Arc::new(TreeState::new(tree, &record, &shared.files)?));
+            changes.push(Change::TreeCreated { tree, name, newest_only });
+        }
+        shared.edit(changes, || {
+            let mut trees = shared.trees.write();
+            states.into_iter().for_each(|state| trees.insert(state));
+        })
     }
 
     /// The tree of this name, if there is one.

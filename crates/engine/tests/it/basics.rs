@@ -155,3 +155,24 @@ fn trees_are_dropped_and_swap_names() {
     batch.put(&one, b"k", 2, b"", Attributes::default());
     assert!(matches!(store.write(batch, Durability::Written), Err(Error::Invalid(_))));
 }
+
+#[test]
+fn trees_made_together_are_all_there_and_keep_their_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(folder.path(), Settings::default(), Parts::real()).unwrap();
+    let store = open();
+    let old = store.tree("b", TreeSettings::default()).unwrap();
+    let trees = store.trees(&["c", "a", "b", "a"], TreeSettings::default()).unwrap();
+    assert_eq!(trees.iter().map(|tree| tree.name().to_string()).collect::<Vec<_>>(), ["c", "a", "b", "a"]);
+    assert_eq!(trees[2].id(), old.id());
+    assert_eq!(trees[1].id(), trees[3].id());
+    assert_ne!(trees[0].id(), trees[1].id());
+    let long = "x".repeat(256);
+    assert!(store.trees(&["d", &long], TreeSettings::default()).is_err());
+    assert!(store.find_tree("d").is_none(), "all or none");
+    let ids: Vec<_> = trees.iter().map(|tree| tree.id()).collect();
+    drop((store, old, trees));
+    let store = open();
+    let again = store.trees(&["c", "a", "b", "a"], TreeSettings::default()).unwrap();
+    assert_eq!(again.iter().map(|tree| tree.id()).collect::<Vec<_>>(), ids);
+}
