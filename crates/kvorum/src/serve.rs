@@ -49,6 +49,8 @@ fn server_settings(settings: &Settings) -> Result<ServerSettings, String> {
     server.requirepass.clone_from(&settings.requirepass);
     server.protected_mode = settings.protected_mode;
     server.max_clients = settings.max_clients;
+    server.timeout_seconds = settings.timeout_seconds as u64;
+    server.http_hosts.clone_from(&settings.http_hosts);
     Ok(server)
 }
 

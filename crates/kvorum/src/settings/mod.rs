@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) protected_mode: bool,
     pub(crate) threads: usize,
     pub(crate) max_clients: usize,
+    pub(crate) timeout_seconds: usize,
+    pub(crate) http_hosts: Vec<String>,
     pub(crate) entity_namespace: String,
     pub(crate) log: String,
 }
@@ -108,6 +110,8 @@ impl Settings {
             protected_mode: true,
             threads: 0,
             max_clients: 0,
+            timeout_seconds: 0,
+            http_hosts: Vec::new(),
             entity_namespace: String::new(),
             log: String::new(),
         };

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const THREADS_MAX: usize = 1024;
 const CLIENTS_MAX: usize = 1_000_000;
+const TIMEOUT_SECONDS_MAX: usize = 365 * 86_400;
 
 /// All settings, in the order in which they are shown.
 pub(crate) const TABLE: &[Setting] = &[
@@ -137,6 +138,30 @@ pub(crate) const TABLE: &[Setting] = &[
         set: |settings, text| count(text, 1, CLIENTS_MAX).map(|clients| settings.max_clients = clients),
         get: |settings| settings.max_clients.to_string(),
         quoted: false,
+    },
+    Setting {
+        name: "timeout",
+        value: "SECONDS",
+        default: "0",
+        help: "Idle connections of the Redis protocol are closed after this time. 0: never.",
+        set: |settings, text| {
+            count(text, 0, TIMEOUT_SECONDS_MAX).map(|seconds| settings.timeout_seconds = seconds)
+        },
+        get: |settings| settings.timeout_seconds.to_string(),
+        quoted: false,
+    },
+    Setting {
+        name: "http_hosts",
+        value: "NAME,…",
+        default: "",
+        help: "Names besides localhost and plain addresses that HTTP clients without a password may call this server by.",
+        set: |settings, text| {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            settings.http_hosts = names.map(str::to_ascii_lowercase).collect();
+            Ok(())
+        },
+        get: |settings| settings.http_hosts.join(","),
+        quoted: true,
     },
     Setting {
         name: "entity_namespace",
