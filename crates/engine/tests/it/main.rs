@@ -3,6 +3,7 @@
 mod atomic;
 mod basics;
 mod crash;
+mod damage;
 mod limits;
 mod model;
 #[cfg(feature = "planted-bugs")]

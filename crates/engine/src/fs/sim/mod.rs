@@ -67,6 +67,12 @@ impl SimFs {
         self.next_life(false)
     }
 
+    /// A copy of the device as it stands; this machine goes on.
+    #[must_use]
+    pub fn copy(&self) -> SimFs {
+        SimFs::of(self.disk.lock().survivors(false))
+    }
+
     fn next_life(&self, power_lost: bool) -> SimFs {
         let mut disk = self.disk.lock();
         disk.off = true;
