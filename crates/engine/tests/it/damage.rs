@@ -41,8 +41,8 @@ pub(crate) fn small_store() -> SimFs {
 fn write(store: &Store, one: &Tree, other: &Tree, version: u64) {
     let mut batch = Batch::new();
     let key = [b'k', (version % 7) as u8];
-    let value = vec![version as u8; if version % 5 == 0 { 90 } else { 10 }];
-    let attributes = Attributes { expires_at: (version % 3 == 0).then_some(version + 1000), tag: 3 };
+    let value = vec![version as u8; if version.is_multiple_of(5) { 90 } else { 10 }];
+    let attributes = Attributes { expires_at: version.is_multiple_of(3).then_some(version + 1000), tag: 3 };
     batch.put(one, &key, version, &value, attributes);
     batch.put(other, &key, version, &value, attributes);
     match version % 6 {
