@@ -55,6 +55,15 @@ impl Input {
         std::future::poll_fn(|context| self.poll_receive(stream, context)).await
     }
 
+    /// Receives what has already arrived; `None` if nothing has. Costs no system call unless the last one filled the buffer.
+    pub(crate) async fn receive_more(&mut self, stream: &mut TcpStream) -> Option<io::Result<usize>> {
+        std::future::poll_fn(|context| match self.poll_receive(stream, context) {
+            Poll::Ready(received) => Poll::Ready(Some(received)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
     fn poll_receive(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
             self.buffer = self.local.input();

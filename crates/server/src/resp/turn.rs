@@ -45,6 +45,11 @@ impl Turn {
         self.session.settings()
     }
 
+    /// What all connections share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.session.shared
+    }
+
     /// Whether large commands may come.
     pub(crate) fn is_authenticated(&self) -> bool {
         self.session.is_authenticated()

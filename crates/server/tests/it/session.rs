@@ -71,6 +71,19 @@ fn a_pipeline_is_answered_in_order_however_it_arrives() {
 }
 
 #[test]
+fn who_stops_sending_is_still_answered() {
+    let server = start();
+    let mut client = server.connect();
+    let value = "v".repeat(100);
+    for number in 0..10_000 {
+        client.send(format!("SET k{number} {value}\r\n").as_bytes());
+    }
+    client.send(b"DBSIZE\r\n");
+    client.finish_sending();
+    assert_eq!(client.rest(), "+OK\r\n".repeat(10_000) + ":10000\r\n");
+}
+
+#[test]
 fn info_and_config_tell_what_is() {
     let server = start();
     let mut client = server.connect();
