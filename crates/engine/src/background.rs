@@ -145,6 +145,7 @@ fn flush(shared: &Shared) {
 pub(crate) fn turn(shared: &Shared) -> Result<bool> {
     let flushed = shared.flush_some()?;
     if flushed {
+        shared.open_level_0();
         shared.signals.compaction_wanted();
     }
     shared.files.graveyard.sweep(&*shared.parts.fs);
@@ -161,6 +162,8 @@ fn compact(shared: &Shared) {
                 shared.files.graveyard.sweep(&*shared.parts.fs);
                 if more {
                     shared.signals.compaction_wanted();
+                    // A flush may have waited for level 0 to become smaller.
+                    shared.signals.flush_wanted();
                 }
             }
             Err(Error::Poisoned { .. } | Error::Closed) => {}

@@ -86,7 +86,10 @@ impl Shared {
             chosen.insert(id);
             excess = excess.saturating_sub(bytes);
         }
-        trees.into_iter().filter(|tree| chosen.contains(&tree.id)).collect()
+        trees
+            .into_iter()
+            .filter(|tree| chosen.contains(&tree.id) && !self.compaction_is_behind(tree))
+            .collect()
     }
 
     /// Flushes all memtables, then looks at the store before another flush does anything: all trees stand at the sequence given.

@@ -125,8 +125,8 @@ impl Store {
         let mut stats = figures(shared);
         for tree in shared.tree_states() {
             add_tree(&mut stats, &tree);
+            stats.compaction_debt_bytes += shared.compaction_debt(&tree);
         }
-        stats.compaction_debt_bytes = stats.levels[0].bytes;
         stats
     }
 }

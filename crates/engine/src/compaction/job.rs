@@ -3,8 +3,8 @@
 
 use super::output::{Apart, Outputs, Written, sync_dirs};
 use super::rules::Rules;
-use super::standing::{Standing, rules_for};
-use super::strategy::{Choice, Sizes};
+use super::standing::{Stand, Standing, rules_for};
+use super::strategy::{Choice, Shape, Sizes, debt};
 use super::stream::{Dropped, Stream};
 use crate::blob::{BlobSet, BlobStore, live_bytes};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::options::Settings;
 use crate::planted::{Planted, is_planted};
 use crate::sst::{ALL_SPACES, Head, TableMeta};
 use crate::store::Shared;
-use crate::tree::{Sources, TreeState};
+use crate::tree::{Sources, TreeId, TreeState};
 use crate::types::{InternalEntry, Sequence, Space, Version};
 use crate::version::{Change, FloorKind, LEVELS, Levels, TableFile};
 use parking_lot::Mutex;
@@ -23,6 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 /// Bytes at which an output table is closed.
 const TABLE_BYTES: u64 = 32 << 20;
+/// Tables in level 0 of a tree from which on its flushes wait: writes are then slowed to what compaction sustains.
+const LEVEL_0_TABLES_STOP: usize = 32;
+/// The same in targets of level 0.
+const LEVEL_0_TARGETS_STOP: u64 = 12;
 /// Entries after which a job looks whether the store is being closed.
 const ENTRIES_PER_LOOK: u64 = 1024;
 
@@ -42,6 +46,8 @@ struct State {
     turn: usize,
     /// See `Forgettable::baseline`.
     baseline: HashMap<u64, u64>,
+    /// Trees that were found in order, and how they stood then.
+    in_order: HashMap<TreeId, Stand>,
 }
 
 #[derive(Default)]
@@ -87,6 +93,9 @@ impl Shared {
     pub(crate) fn compact_some(&self) -> Result<bool> {
         let mut state = self.compactions.state.lock();
         let trees = self.tree_states();
+        if state.in_order.len() > trees.len() * 2 + 64 {
+            state.in_order.clear();
+        }
         for step in 0..trees.len() {
             let index = (state.turn + step) % trees.len();
             if self.compact_tree(&mut state, &trees[index])? {
@@ -102,13 +111,41 @@ impl Shared {
         Sizes { level_0_bytes, table_bytes: TABLE_BYTES.min(level_0_bytes) }
     }
 
+    /// Bytes of a tree that compaction has yet to bring where they belong.
+    pub(crate) fn compaction_debt(&self, tree: &TreeState) -> u64 {
+        let sources = tree.sources.load();
+        let level = |level: usize| sources.levels.level(level).iter().map(|file| &file.meta).collect();
+        debt(&Shape { levels: std::array::from_fn(level) }, &self.sizes())
+    }
+
+    /// Whether the tree's level 0 has grown so large that no more should come before some of it went down.
+    pub(crate) fn compaction_is_behind(&self, tree: &TreeState) -> bool {
+        let sources = tree.sources.load();
+        let tables = sources.levels.level(0);
+        let bytes: u64 = tables.iter().map(|file| file.meta.file_bytes).sum();
+        tables.len() >= LEVEL_0_TABLES_STOP || bytes >= self.sizes().level_0_bytes * LEVEL_0_TARGETS_STOP
+    }
+
+    /// Opens new tables before readers meet them, who may not be allowed to wait.
+    pub(crate) fn open_level_0(&self) {
+        for tree in self.tree_states() {
+            for file in tree.sources.load().levels.level(0) {
+                if let Err(error) = file.table().map(drop) {
+                    tracing::warn!(%error, "a new table can't be opened; whoever reads it is told");
+                }
+            }
+        }
+    }
+
     fn compact_tree(&self, state: &mut State, tree: &Arc<TreeState>) -> Result<bool> {
-        if tree.sources.load().levels.is_empty() || tree.dropped.load(Acquire) {
+        let stand = Stand::of(self, tree);
+        if stand.tables == 0 || tree.dropped.load(Acquire) || state.in_order.get(&tree.id) == Some(&stand) {
             return Ok(false);
         }
         let sizes = self.sizes();
         let standing = Standing::of(self, tree);
         let Some(choice) = standing.choose(&sizes, standing.tombstone_floor, &state.baseline) else {
+            state.in_order.insert(tree.id, stand);
             return Ok(false);
         };
         let collects = standing.collects(&choice, &state.baseline);
@@ -269,8 +306,10 @@ impl Shared {
         }));
         changes.extend(blobs.iter().map(|blob| Change::BlobAdded { tree: id, blob: *blob }));
         changes.extend(unpointed.iter().map(|blob| Change::BlobRemoved { tree: id, blob: blob.meta.id }));
+        // Opened here, so that readers who may not wait find them open; and what can't be read must not replace anything.
         let added: Vec<_> =
             tables.iter().map(|meta| TableFile::new(&self.files, meta.clone(), None)).collect();
+        added.iter().try_for_each(|file| file.table().map(drop))?;
         let added_blobs: Vec<_> = blobs.iter().map(|blob| BlobStore::new(&self.files, *blob)).collect();
         let removed_blobs: Vec<u64> = unpointed.iter().map(|blob| blob.meta.id).collect();
         self.edit(changes, || {

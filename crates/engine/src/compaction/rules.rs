@@ -40,7 +40,7 @@ impl Span {
 }
 
 /// What memtables hold, over all keys.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemorySpan {
     /// Smallest version of data; `u64::MAX` without any.
     pub(crate) smallest_version: Version,

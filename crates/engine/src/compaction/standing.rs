@@ -7,10 +7,37 @@ use crate::blob::{live_bytes, victims};
 use crate::memtable::Memtable;
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState};
-use crate::types::Version;
+use crate::types::{Sequence, Version};
 use crate::version::{FloorKind, LEVELS, TableFile};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// What the choice for a tree depends on, in short: as long as it is the same, there is nothing new to choose.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) tables: usize,
+    newest_table: u64,
+    level_0: usize,
+    floors: [u64; FloorKind::ALL.len()],
+    oldest_view: Option<Sequence>,
+    memory: MemorySpan,
+    clears: usize,
+}
+
+impl Stand {
+    pub(super) fn of(shared: &Shared, tree: &TreeState) -> Stand {
+        let sources = tree.sources.load();
+        Stand {
+            tables: sources.levels.tables().count(),
+            newest_table: sources.levels.tables().map(|file| file.id()).max().unwrap_or(0),
+            level_0: sources.levels.level(0).len(),
+            floors: FloorKind::ALL.map(|floor| tree.floor(floor)),
+            oldest_view: shared.snapshots.sequences().first().copied(),
+            memory: memory_of(sources.memtables()),
+            clears: sources.clears.as_ref().map_or(0, |clears| clears.marks.len()),
+        }
+    }
+}
 
 /// A tree's state that a compaction is judged by.
 pub(super) struct Standing {

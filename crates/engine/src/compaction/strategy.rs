@@ -65,6 +65,13 @@ pub(crate) fn choose(
     }
 }
 
+/// Bytes that stand above where they belong: all of level 0, and what levels hold beyond their targets.
+pub(crate) fn debt(shape: &Shape<'_>, sizes: &Sizes) -> u64 {
+    let targets = Targets::of(shape, sizes);
+    let beyond = |level: usize| bytes_of(&shape.levels[level]).saturating_sub(targets.bytes[level]);
+    bytes_of(&shape.levels[0]) + (1..LEVELS - 1).map(beyond).sum::<u64>()
+}
+
 /// Where each level's target lies.
 struct Targets {
     bytes: [u64; LEVELS],

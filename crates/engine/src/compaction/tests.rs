@@ -144,3 +144,27 @@ fn a_batch_below_what_was_collected_is_refused() {
     assert!(matches!(store.write(batch, Durability::Buffered), Err(crate::Error::BelowFloor { .. })));
     write(&store, |batch| batch.put(&tree, b"k", 71, b"new", Attributes::default()));
 }
+
+#[test]
+fn flushes_wait_for_a_level_0_that_has_grown_too_large() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    let mut version = 0;
+    while !store.shared.compaction_is_behind(tree.state()) {
+        version += 1;
+        write(&store, |batch| batch.put(&tree, &key(version), version, b"v", Attributes::default()));
+        store.flush().unwrap();
+    }
+    assert!(version > 20, "it takes more than a few");
+    let stats = store.stats();
+    assert_eq!((stats.levels[0].tables, stats.compaction_debt_bytes), (version, stats.levels[0].bytes));
+    // What would be flushed now waits, until a compaction has run.
+    write(&store, |batch| batch.put(&tree, b"k", 1000, &vec![7; 300 << 10], Attributes::default()));
+    write(&store, |batch| batch.put(&tree, b"l", 1001, &vec![7; 300 << 10], Attributes::default()));
+    assert!(!store.shared.flush_some().unwrap());
+    assert!(store.shared.compact_some().unwrap());
+    assert!(store.shared.flush_some().unwrap());
+    store.compact().unwrap();
+    assert_eq!(rows(&tree).len() as u64, version + 2);
+}
