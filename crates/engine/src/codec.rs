@@ -3,9 +3,6 @@
 
 #![warn(clippy::indexing_slicing)]
 
-/// Longest encoding of a varint, in bytes.
-pub(crate) const VARINT_BYTES_MAX: usize = 10;
-
 /// A position in bytes that came from disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
@@ -145,7 +142,7 @@ mod tests {
         for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut out = Vec::new();
             put_varint(&mut out, value);
-            assert!(out.len() <= VARINT_BYTES_MAX);
+            assert!(out.len() <= 10);
             let mut reader = Reader::new(&out);
             assert_eq!(reader.varint(), Some(value));
             assert!(reader.is_empty());

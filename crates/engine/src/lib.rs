@@ -3,12 +3,9 @@
 mod background;
 mod batch;
 mod blob;
-#[allow(dead_code, reason = "compaction is landing on top of it")]
 mod cache;
 mod checksum;
-#[allow(dead_code, reason = "compaction is landing on top of it")]
 mod codec;
-#[allow(dead_code, unused_imports, reason = "the background that runs it is landing on top of it")]
 mod compaction;
 mod error;
 mod flush;

@@ -8,7 +8,9 @@ use super::block_builder::Head;
 use super::format::BlockHandle;
 use super::table::Table;
 use crate::error::Result;
-use crate::types::{InternalEntry, Version};
+#[cfg(test)]
+use crate::types::InternalEntry;
+use crate::types::Version;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -121,16 +123,13 @@ impl TableIter {
     }
 
     /// The current entry, with a copy of its key.
+    #[cfg(test)]
     pub(crate) fn entry(&self) -> Result<Option<InternalEntry>> {
         let Some(&Head { version, sequence, kind, late, expires_at, tag }) = self.head() else {
             return Ok(None);
         };
         let (key, payload) = (Bytes::copy_from_slice(self.key()), self.payload()?);
         Ok(Some(InternalEntry { key, version, sequence, kind, late, expires_at, tag, payload }))
-    }
-
-    pub(crate) fn table(&self) -> &Arc<Table> {
-        &self.table
     }
 
     fn blocks(&self) -> usize {

@@ -19,8 +19,10 @@ pub(crate) use block_builder::Head;
 pub(crate) use format::{Compression, RAW_BLOCK_BYTES_MAX as VALUE_BYTES_MAX};
 pub(crate) use iter::TableIter;
 pub(crate) use meta::{BlobPointer, TableMeta};
-pub(crate) use properties::{BlobUse, Properties};
-pub(crate) use table::{Access, Candidate, Looked, Lookup, Table, hash_file};
+#[cfg(test)]
+pub(crate) use properties::BlobUse;
+pub(crate) use properties::Properties;
+pub(crate) use table::{Access, Looked, Lookup, Table, hash_file};
 pub(crate) use writer::{TableOptions, TableWriter};
 
 /// Number of spaces: each has blocks and an index of its own.

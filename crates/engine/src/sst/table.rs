@@ -130,14 +130,6 @@ impl Table {
         }))
     }
 
-    pub(crate) fn meta(&self) -> &TableMeta {
-        &self.meta
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether the key may be here, by key range and filter; `false` is certain.
     #[inline]
     pub(crate) fn may_contain(&self, lookup: &Lookup<'_>) -> bool {

@@ -206,6 +206,7 @@ impl TableWriter {
     }
 
     /// Whether nothing was added.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.last.is_none()
     }
