@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::iter::Cleared;
 use crate::memtable::Memtable;
 use crate::planted::{Planted, is_planted};
+use crate::sst::TableMeta;
 use crate::store::Shared;
 use crate::tree::{Sources, TreeState};
 use crate::types::{Durability, Sequence, Version};
-use crate::version::{Change, Levels, TableFile};
+use crate::version::{Change, Foreign, Levels, TableFile};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -18,11 +19,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 /// What comes from another store.
 pub(crate) struct Arrived {
     /// The oldest first.
-    pub(crate) tables: Vec<Arc<TableFile>>,
+    pub(crate) tables: Vec<TableMeta>,
+    /// What lies above is not seen.
+    pub(crate) ceiling: Version,
     pub(crate) blobs: Vec<Arc<BlobStore>>,
     pub(crate) clears: Vec<Cleared>,
     pub(crate) largest_version: Version,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) blobs_added: Vec<Change>,
 }
 
 /// What one tree brings to a flush.
@@ -103,10 +106,17 @@ impl Shared {
     pub(crate) fn install_foreign(&self, tree: &Arc<TreeState>, foreign: Arrived) -> Result<()> {
         let _flushing = self.flushing.lock();
         // What is written from now on is looked at first, so it is late unless it is above all that comes in.
-        self.flush_held(std::slice::from_ref(tree), || {
+        let sealed = self.flush_held(std::slice::from_ref(tree), || {
             tree.sealed_largest.fetch_max(foreign.largest_version, Relaxed);
         })?;
-        let Arrived { tables, blobs, clears, changes, .. } = foreign;
+        let Arrived { tables, ceiling, blobs, clears, blobs_added: mut changes, .. } = foreign;
+        let foreign = Some(Foreign { ceiling });
+        let arrive = |meta: TableMeta| TableFile::new(&self.files, meta.arrived(sealed), foreign);
+        let tables: Vec<_> = tables.into_iter().map(arrive).collect();
+        changes.extend(tables.iter().map(|file| {
+            let meta = Box::new(file.meta.clone());
+            Change::TableAdded { tree: tree.id, level: 0, meta, foreign }
+        }));
         self.edit(changes, || {
             tree.sources.rcu(|sources| {
                 let mut next = Sources::clone(sources);

@@ -18,7 +18,6 @@ mod planted;
 mod record;
 mod recovery;
 mod snapshot;
-#[allow(dead_code, unused_imports, reason = "compaction is landing on top of it")]
 mod sst;
 mod stall;
 mod stats;

@@ -75,7 +75,7 @@ pub struct StoreStats {
     pub flushed_bytes: u64,
     /// Flushes.
     pub flushes: u64,
-    /// Bytes of level 0, which compaction has yet to bring down.
+    /// Bytes that compaction has yet to bring where they belong: of level 0, and of levels beyond their targets.
     pub compaction_debt_bytes: u64,
     /// What compactions have done.
     pub compaction: CompactionStats,

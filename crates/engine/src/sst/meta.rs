@@ -4,6 +4,7 @@
 
 use super::properties::{BlobUse, Properties};
 use crate::codec::{Reader, put_varint};
+use crate::types::Sequence;
 use bytes::Bytes;
 
 /// What is known of a table without opening it; stands in the manifest.
@@ -35,6 +36,15 @@ impl TableMeta {
         let (id, file_bytes, hash) = (reader.varint()?, reader.varint()?, reader.u128()?);
         let (properties, _) = Properties::decode(reader.prefixed()?).ok()?;
         Some(TableMeta { id, file_bytes, hash, properties })
+    }
+
+    /// The same for a table that came from another store, whose order of writes says nothing here: it counts as written at `sequence`,
+    /// and all that it holds as late.
+    pub(crate) fn arrived(mut self, sequence: Sequence) -> TableMeta {
+        self.properties.largest_sequence = sequence;
+        self.properties.smallest_late =
+            (self.properties.entries > 0).then_some(self.properties.smallest_version);
+        self
     }
 
     /// The blob files that the table points at.

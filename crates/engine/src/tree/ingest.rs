@@ -9,7 +9,7 @@ use crate::fs::Fs;
 use crate::iter::{Cleared, Clears};
 use crate::sst::{TableIter, TableMeta};
 use crate::types::{Space, Version};
-use crate::version::{BlobFile, Change, Foreign, TableFile};
+use crate::version::{BlobFile, Change, Files, TableFile};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,19 +107,20 @@ impl Tree {
     /// What is to be installed: the first table given is the newest.
     fn arrived(&self, ceiling: Version, taken: &mut Taken) -> Result<Arrived> {
         let (files, tree) = (&self.shared.files, self.state.id);
-        let foreign = Some(Foreign { ceiling });
-        let mut changes: Vec<_> =
-            taken.blobs_added.iter().map(|&blob| Change::BlobAdded { tree, blob }).collect();
+        let added = |&blob: &BlobFile| Change::BlobAdded { tree, blob };
+        let blobs_added = taken.blobs_added.iter().map(added).collect();
         let blobs = taken.blobs_added.iter().map(|&blob| BlobStore::new(files, blob)).collect();
-        let mut tables = Vec::new();
-        let mut largest_version = 0;
-        for meta in taken.tables.drain(..).rev() {
-            largest_version = largest_version.max(meta.properties.largest_version.min(ceiling));
-            changes.push(Change::TableAdded { tree, level: 0, meta: Box::new(meta.clone()), foreign });
-            tables.push(TableFile::new(files, meta, foreign));
-        }
-        let clears = foreign_clears(&tables, ceiling)?;
-        Ok(Arrived { tables, blobs, clears, largest_version, changes })
+        let tables: Vec<TableMeta> = taken.tables.drain(..).rev().collect();
+        let largest_version = tables.iter().map(|meta| meta.properties.largest_version.min(ceiling)).max();
+        let clears = foreign_clears(files, &tables, ceiling)?;
+        Ok(Arrived {
+            tables,
+            ceiling,
+            blobs,
+            clears,
+            largest_version: largest_version.unwrap_or(0),
+            blobs_added,
+        })
     }
 
     fn take_blob(&self, from: &Path, taken: &mut Taken) -> Result<()> {
@@ -170,11 +171,12 @@ struct Taken {
 }
 
 /// The clears that come along, by the count of this store: before everything that was written here.
-fn foreign_clears(tables: &[Arc<TableFile>], ceiling: Version) -> Result<Vec<Cleared>> {
+fn foreign_clears(files: &Arc<Files>, tables: &[TableMeta], ceiling: Version) -> Result<Vec<Cleared>> {
     let mut clears = Clears::default();
     let mut operations = Vec::new();
-    for table in tables.iter().filter(|table| table.meta.properties.clears > 0) {
-        let mut iter = TableIter::bulk(Arc::clone(table.table()?), Space::Clears);
+    for meta in tables.iter().filter(|meta| meta.properties.clears > 0) {
+        let file = TableFile::new(files, meta.clone(), None);
+        let mut iter = TableIter::bulk(Arc::clone(file.table()?), Space::Clears);
         iter.seek_first()?;
         while let Some(head) = iter.head().copied() {
             operations.push(head);

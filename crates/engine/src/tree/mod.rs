@@ -362,11 +362,15 @@ fn find_in_table(
         (Access::Cached, None) => return Ok(None),
     };
     let mut outcome = Ok(Step::Next);
-    let looked = table.get(key, access, &mut |candidate| {
+    // Sequences of a table that came from elsewhere count another store's writes.
+    let max_sequence = if file.foreign.is_some() { Sequence::MAX } else { key.max_sequence };
+    let mut key = *key;
+    key.max_sequence = max_sequence;
+    let looked = table.get(&key, access, &mut |candidate| {
         let mut head = candidate.head;
         if let Some(foreign) = file.foreign {
             // It came from another store, whose order of writes says nothing about ours.
-            head.late = true;
+            (head.late, head.sequence) = (true, 0);
             if head.version > foreign.ceiling {
                 return ControlFlow::Continue(());
             }

@@ -194,3 +194,52 @@ fn verify_tells_of_flipped_bytes_and_reused_versions() {
     std::fs::write(&table, bytes).expect("writable");
     assert!(!store.verify().expect("readable").damages.is_empty());
 }
+
+#[test]
+fn what_arrives_stands_between_what_was_and_what_comes_also_after_compactions_and_a_restart() {
+    let (theirs, ours) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (source, target) = (open(theirs.path()), open(ours.path()));
+    // Their log counts far more writes than ours.
+    let from = source.tree("t", TreeSettings::default()).expect("a tree");
+    for version in 1..=40 {
+        put(&source, &from, "busy", version, "theirs");
+    }
+    // So that their tables keep sequences, which mean nothing here.
+    let held = source.snapshot();
+    put(&source, &from, "high", 90, "theirs");
+    put(&source, &from, "low", 5, "theirs");
+    let exported = from.export(theirs.path().join("out")).expect("exported");
+    let files: Vec<_> = exported.files.iter().map(|(path, _)| path.clone()).collect();
+    drop(held);
+    let to = target.tree("t", TreeSettings::default()).expect("a tree");
+    put(&target, &to, "high", 50, "ours before");
+    put(&target, &to, "low", 50, "ours before");
+    to.ingest(&files, u64::MAX).expect("taken in");
+    for round in 0..9 {
+        put(&target, &to, "high", 60 + round, "ours after");
+        put(&target, &to, "low", 60 + round, "ours after");
+        target.flush().expect("flushed");
+    }
+    let check = |to: &Tree| {
+        let newest =
+            |key: &str| to.get(key.as_bytes(), &View::default()).expect("readable").expect("there").version;
+        assert_eq!((newest("busy"), newest("high"), newest("low")), (40, 90, 68));
+        let at = |key: &str, at| to.get(key.as_bytes(), &View::at(at)).expect("readable").map(|f| f.version);
+        assert_eq!(
+            (at("low", 49), at("low", 59), at("high", 89), at("busy", 7)),
+            (Some(5), Some(50), Some(68), Some(7))
+        );
+        assert_eq!(rows(to, &View::default()).len(), 3);
+    };
+    check(&to);
+    target.compact().expect("compacted");
+    check(&to);
+    drop(to);
+    target.close().expect("closed");
+    drop(target);
+    let target = open(ours.path());
+    let to = target.find_tree("t").expect("the tree");
+    check(&to);
+    target.compact().expect("compacted");
+    check(&to);
+}
