@@ -4,6 +4,7 @@ mod background;
 mod batch;
 mod blob;
 mod cache;
+mod check;
 mod checksum;
 mod codec;
 mod compaction;
@@ -31,6 +32,7 @@ mod view;
 mod wal;
 
 pub use batch::{Attributes, Batch};
+pub use check::{Checked, Salvaged, check, salvage};
 pub use compaction::CompactionStats;
 pub use error::{Error, Result};
 pub use iter::Range;

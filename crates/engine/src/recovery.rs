@@ -55,6 +55,19 @@ pub(crate) fn open(path: &Path, settings: Settings, parts: Parts) -> Result<Reco
     Ok(Recovered { path: path.to_owned(), settings, parts, files, log, versions, trees, last_sequence, lock })
 }
 
+/// Locks a store and reads its manifest, changing nothing.
+pub(crate) fn read_closed(path: &Path, parts: &Parts) -> Result<(Box<dyn Send + Sync>, StoreState)> {
+    let fs = &*parts.fs;
+    let format = path.join(FORMAT);
+    if !fs.exists(&format).map_err(|e| Error::io("look for", &format, e))? {
+        return Err(Error::damaged(&format, 0, "the format of a store", "no file"));
+    }
+    let lock = take_lock(fs, path)?;
+    check_format(fs, path)?;
+    let (_, state) = read_state(fs, path, false)?;
+    Ok((lock, state))
+}
+
 fn make_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
     fs.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     // Also if it was there: a process that was killed may have created it and not come to this line.

@@ -132,7 +132,18 @@ impl TableIter {
         Ok(Some(InternalEntry { key, version, sequence, kind, late, expires_at, tag, payload }))
     }
 
-    fn blocks(&self) -> usize {
+    /// Moves to the first entry of a block: for who reads around damage.
+    pub(crate) fn seek_block(&mut self, block: usize) -> Result<()> {
+        self.enter(block, |cursor| cursor.first())
+    }
+
+    /// The block that the cursor is in.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// How many blocks there are.
+    pub(crate) fn blocks(&self) -> usize {
         self.table.index(self.space).len()
     }
 

@@ -29,6 +29,7 @@ mod core;
 #[cfg(test)]
 mod crash_tests;
 mod format;
+mod lenient;
 mod log;
 mod reader;
 mod recovery;
@@ -41,5 +42,6 @@ mod wakeup_tests;
 mod writer;
 
 pub use commit::Commit;
+pub(crate) use lenient::read_whole_records;
 pub(crate) use log::{Log, LogSettings, LogUsage};
 pub(crate) use recovery::Recovered;

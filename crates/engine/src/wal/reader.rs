@@ -117,6 +117,20 @@ impl SegmentReader {
 
     /// Looks behind the bad group at `bad` for a valid one which says that sequence `first` was durable; where it stands.
     pub(super) fn proof_of_durability(&mut self, bad: u64, first: Sequence) -> Result<Option<u64>> {
+        self.search(bad, first, |header| header.durable_seq >= first)
+    }
+
+    /// Looks behind the bad group at `bad`, which began at sequence `first`, for the next valid one.
+    pub(super) fn next_group(&mut self, bad: u64, first: Sequence) -> Result<Option<u64>> {
+        self.search(bad, first, |header| header.first_sequence >= first)
+    }
+
+    fn search(
+        &mut self,
+        bad: u64,
+        first: Sequence,
+        sought: impl Fn(&GroupHeader) -> bool,
+    ) -> Result<Option<u64>> {
         let end = self.segment.file_bytes;
         let mut offset = bad.next_multiple_of(ALIGNMENT as u64) + ALIGNMENT as u64;
         while offset + (GROUP_HEADER_BYTES as u64) <= end {
@@ -128,7 +142,7 @@ impl SegmentReader {
                     continue;
                 }
             }
-            if self.may_prove(offset, first)? && self.group_at(offset)?.is_ok() {
+            if self.may_be_group(offset, first, &sought)? && self.group_at(offset)?.is_ok() {
                 return Ok(Some(offset));
             }
             offset += ALIGNMENT as u64;
@@ -136,16 +150,22 @@ impl SegmentReader {
         Ok(None)
     }
 
-    /// Whether what stands at `offset` could be a group that proves `first` durable: the cheap tests before the checksum.
-    fn may_prove(&mut self, offset: u64, first: Sequence) -> Result<bool> {
+    /// Whether what stands at `offset` could be a group that is sought: the cheap tests before the checksum.
+    fn may_be_group(
+        &mut self,
+        offset: u64,
+        first: Sequence,
+        sought: impl Fn(&GroupHeader) -> bool,
+    ) -> Result<bool> {
         let left = self.segment.file_bytes - offset;
         let Some(header) = GroupHeader::decode(self.bytes(offset, GROUP_HEADER_BYTES)?) else {
             return Ok(false);
         };
         Ok(header.length as usize >= GROUP_HEADER_BYTES
             && u64::from(header.length) <= left
-            && header.durable_seq >= first
+            && sought(&header)
             && header.durable_seq < header.first_sequence
+            && header.first_sequence >= first
             // Each operation takes at least one byte of a record.
             && header.first_sequence - first <= self.segment.file_bytes)
     }

@@ -78,6 +78,21 @@ pub(super) fn resolve(fs: &dyn Fs, dir: &Path, needed_from: Sequence) -> Result<
     Ok(chain)
 }
 
+/// All segments in `dir` whose header can be read, oldest first.
+pub(super) fn all_valid(fs: &dyn Fs, dir: &Path) -> Result<Vec<Segment>> {
+    let mut valid = BTreeMap::new();
+    for entry in fs.list(dir).map_err(|error| Error::io("list", dir, error))? {
+        let Some(id) = segment_id(&entry.name) else { continue };
+        let path = dir.join(&entry.name);
+        match read_header(fs, &path, id) {
+            Ok(Ok((header, file_bytes))) => drop(valid.insert(id, Segment { path, header, file_bytes })),
+            Ok(Err(_)) | Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(valid.into_values().collect())
+}
+
 /// Takes out of `valid` the segments from the one that holds `needed_from` to the newest.
 fn link(
     dir: &Path,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const STORE: &str = "/store";
 
-pub(crate) fn open(fs: &SimFs) -> Result<Store> {
+fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.memory_bytes = 1 << 20;
     settings.write_buffer_bytes = Some(64 << 10);
@@ -18,11 +18,19 @@ pub(crate) fn open(fs: &SimFs) -> Result<Store> {
     settings.blob_threshold_bytes = 64;
     settings.block_bytes = 256;
     settings.background_threads = false;
-    Store::open(STORE, settings, Parts::new(Arc::new(fs.clone()), Arc::new(SystemClock::new())))
+    settings
+}
+
+fn parts(fs: &SimFs) -> Parts {
+    Parts::new(Arc::new(fs.clone()), Arc::new(SystemClock::new()))
+}
+
+fn open(fs: &SimFs) -> Result<Store> {
+    Store::open(STORE, settings(), parts(fs))
 }
 
 /// A store with tables, blobs and a log that all hold something.
-pub(crate) fn small_store() -> SimFs {
+fn small_store() -> SimFs {
     let fs = SimFs::new(7);
     let store = open(&fs).expect("a new store");
     let one = store.tree("one", TreeSettings::with_history()).expect("a tree");
@@ -55,7 +63,7 @@ fn write(store: &Store, one: &Tree, other: &Tree, version: u64) {
 }
 
 /// All that a store answers, as text.
-pub(crate) fn content(store: &Store) -> Result<Vec<String>> {
+fn content(store: &Store) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for name in store.tree_names() {
         let Some(tree) = store.find_tree(&name) else { continue };
@@ -158,4 +166,47 @@ fn a_file_cut_short_is_found() {
             }
         }
     }
+}
+
+#[test]
+fn a_whole_store_checks_clean_and_nothing_in_it_changes() {
+    let fs = small_store();
+    let before: Vec<_> = fs.files().into_iter().map(|(path, _)| (fs.bytes(&path), path)).collect();
+    let checked = kvorum_engine::check(STORE, &settings(), &parts(&fs)).expect("it can be checked");
+    assert!(checked.is_clean(), "{:?}", checked.damages);
+    assert!(checked.files > 2 && checked.bytes > 500 && checked.log_records > 0, "{checked:?}");
+    let after: Vec<_> = fs.files().into_iter().map(|(path, _)| (fs.bytes(&path), path)).collect();
+    assert!(before == after);
+}
+
+#[test]
+fn check_finds_what_reading_everything_finds_and_salvage_saves_the_rest() {
+    let fs = small_store();
+    let expected = read_all(&fs.copy()).expect("the store is whole");
+    let (mut found, mut saved) = (0, 0);
+    for (path, _) in fs.files() {
+        let bytes = fs.bytes(&path).expect("it is listed");
+        for at in places(&bytes).step_by(17) {
+            let damaged = fs.copy();
+            damaged.damage(&path, at, 1 << (at % 8)).expect("there is such a byte");
+            let clean = read_all(&damaged.copy()).is_ok();
+            match kvorum_engine::check(STORE, &settings(), &parts(&damaged)) {
+                Ok(checked) => {
+                    assert_eq!(checked.is_clean(), clean, "{} at {at}: {checked:?}", path.display())
+                }
+                Err(error) => assert!(!clean, "{} at {at}: {error}", path.display()),
+            }
+            found += u64::from(!clean);
+            let Ok(salvaged) = kvorum_engine::salvage(STORE, "/saved", &settings(), &parts(&damaged)) else {
+                continue;
+            };
+            assert_eq!(salvaged.checked.is_clean(), clean, "{} at {at}", path.display());
+            let store = Store::open("/saved", settings(), parts(&damaged)).expect("what was saved opens");
+            let lines = content(&store).expect("and can be read");
+            let kept = expected.iter().filter(|line| lines.contains(line)).count();
+            assert!(!clean || kept == expected.len(), "{} at {at}: {kept}", path.display());
+            saved += u64::from(!clean && kept * 2 > expected.len());
+        }
+    }
+    assert!(found > 200 && saved > 100, "{found} found, of {saved} more than half was saved");
 }
