@@ -192,7 +192,7 @@ fn check_finds_what_reading_everything_finds_and_salvage_saves_the_rest() {
             let clean = read_all(&damaged.copy()).is_ok();
             match kvorum_engine::check(STORE, &settings(), &parts(&damaged)) {
                 Ok(checked) => {
-                    assert_eq!(checked.is_clean(), clean, "{} at {at}: {checked:?}", path.display())
+                    assert_eq!(checked.is_clean(), clean, "{} at {at}: {checked:?}", path.display());
                 }
                 Err(error) => assert!(!clean, "{} at {at}: {error}", path.display()),
             }
