@@ -112,12 +112,17 @@ pub enum Error {
 
 impl Error {
     /// Wraps a system error with what was tried on which file.
-    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::Io { action, path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// Bytes at `offset` of `path` that are not what they should be.
-    pub fn damaged(path: &Path, offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    pub(crate) fn damaged(
+        path: &Path,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
         Error::Damaged { path: path.to_owned(), offset, expected: expected.into(), found: found.into() }
     }
 }

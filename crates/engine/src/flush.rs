@@ -2,6 +2,7 @@
 //! are; the edit is; only then the log may forget.
 
 use crate::blob::BlobStore;
+use crate::cache::Records;
 use crate::compaction::{Written, sync_dirs};
 use crate::error::Result;
 use crate::iter::Cleared;
@@ -130,6 +131,7 @@ impl Shared {
                 next
             });
         })?;
+        self.records.iter().for_each(Records::arrived);
         self.signals.compaction_wanted();
         Ok(())
     }

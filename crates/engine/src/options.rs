@@ -82,10 +82,20 @@ impl Settings {
         self.memtable_bytes.unwrap_or(half).min(half).max(1 << 12)
     }
 
-    /// What blocks, indexes and filters may take: the rest, less the log's two buffers.
-    pub(crate) fn cache_bytes(&self) -> u64 {
+    /// What all caches may take: the rest, less the log's two buffers.
+    fn caches_bytes(&self) -> u64 {
         let others = self.write_budget_bytes() + self.memory_bytes / 16;
         self.memory_bytes.saturating_sub(others).max(1 << 16)
+    }
+
+    /// What blocks, indexes and filters may take.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.caches_bytes() - self.record_cache_bytes()
+    }
+
+    /// What whole answers may take.
+    pub(crate) fn record_cache_bytes(&self) -> u64 {
+        self.caches_bytes() / 4
     }
 
     /// Longest record of one batch.

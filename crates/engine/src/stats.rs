@@ -1,6 +1,7 @@
 //! What a store can say of itself.
 
 use crate::blob::live_bytes;
+use crate::cache::Records;
 use crate::compaction::CompactionStats;
 use crate::store::{Shared, Store};
 use crate::tree::{Sources, TreeState};
@@ -49,7 +50,7 @@ pub struct StoreStats {
     pub memtable_bytes: u64,
     /// Memory of indexes and filters, in bytes.
     pub pinned_bytes: u64,
-    /// Memory of cached blocks and values, in bytes.
+    /// Memory of cached blocks, values and whole answers, in bytes.
     pub cache_bytes: u64,
     /// Lookups in the cache that found nothing.
     pub cache_misses: u64,
@@ -141,7 +142,7 @@ fn figures(shared: &Shared) -> StoreStats {
         synced: shared.log.synced(),
         memtable_bytes: shared.stall.used(),
         pinned_bytes: cache.pinned_bytes,
-        cache_bytes: cache.block_bytes,
+        cache_bytes: cache.block_bytes + shared.records.as_ref().map_or(0, Records::bytes),
         cache_misses: cache.misses,
         batches: counters.batches.load(Relaxed),
         user_bytes: counters.record_bytes.load(Relaxed),

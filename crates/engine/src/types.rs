@@ -60,23 +60,23 @@ pub(crate) enum Space {
 
 /// One entry as memtables, tables and iterators pass it on. Order: `(key ↑, version ↓, sequence ↓)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InternalEntry {
+pub(crate) struct InternalEntry {
     /// The caller's key; empty for clears and notes, which live in spaces of their own.
-    pub key: Bytes,
+    pub(crate) key: Bytes,
     /// The caller's version.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The log sequence; 0 in a table whose entry no live snapshot distinguishes.
-    pub sequence: Sequence,
+    pub(crate) sequence: Sequence,
     /// What the entry is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Whether its version was not above the largest version of the tree's sealed sources when it was written.
-    pub late: bool,
+    pub(crate) late: bool,
     /// When it expires, in the caller's time unit (Kvorum: Unix milliseconds); `None` for never.
-    pub expires_at: Option<u64>,
+    pub(crate) expires_at: Option<u64>,
     /// Opaque to the engine (strong namespaces: data type; available: `from`).
-    pub tag: u8,
+    pub(crate) tag: u8,
     /// The value, the blob pointer or the note; empty for the rest.
-    pub payload: Bytes,
+    pub(crate) payload: Bytes,
 }
 
 /// How safe a write is when its commit resolves.

@@ -3,6 +3,10 @@
 //! The block cache is sharded and resists scans: a block read once leaves before blocks that were read again (S3-FIFO, Yang et al.:
 //! *FIFO queues are all you need for cache eviction*, 2023; by `quick_cache`).
 
+mod records;
+
+pub(crate) use records::{Records, Stamp};
+
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::sst::Block;

@@ -3,6 +3,7 @@
 use super::trees::Trees;
 use super::write::Writer;
 use crate::background::Signals;
+use crate::cache::Records;
 use crate::compaction::Compactions;
 use crate::error::{Error, Result};
 use crate::options::{Parts, Settings};
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) stall: Stall,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
+    /// Answers for keys that are asked for often.
+    pub(crate) records: Option<Records>,
     /// Held by a flush: there is one at a time.
     pub(crate) flushing: Mutex<()>,
     pub(crate) closed: AtomicBool,
@@ -65,6 +68,7 @@ impl Shared {
     pub(crate) fn new(recovered: Recovered) -> Shared {
         let Recovered { path, settings, parts, files, log, versions, trees, last_sequence, lock } = recovered;
         let stall = Stall::new(&settings);
+        let records = Records::new(settings.record_cache_bytes());
         for state in trees.by_id.values() {
             stall.add(state.memory().bytes);
         }
@@ -82,6 +86,7 @@ impl Shared {
             stall,
             signals: Signals::default(),
             counters: Counters::default(),
+            records,
             flushing: Mutex::default(),
             closed: AtomicBool::new(false),
             compactions: Compactions::default(),

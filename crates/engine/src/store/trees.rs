@@ -1,6 +1,7 @@
 //! The trees of a store: created, found, dropped, renamed. Each of these is one durable edit of the file set.
 
 use super::{Shared, Store};
+use crate::cache::Records;
 use crate::error::{Error, Result};
 use crate::options::TreeSettings;
 use crate::tree::{Sources, Tree, TreeId, TreeState};
@@ -143,6 +144,7 @@ impl Shared {
         trees.by_name.remove(name);
         trees.by_id.remove(&state.id);
         state.dropped.store(true, Release);
+        self.records.iter().for_each(Records::arrived);
         self.stall.sub(state.memory().bytes);
         let sources = state.sources.swap(Arc::new(Sources::default()));
         sources.levels.tables().for_each(|table| table.remove_when_unused());

@@ -15,9 +15,15 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// Hashes for which room is kept between batches.
+const HASHES_KEPT_MAX: usize = 1 << 16;
+
 /// What is behind the writer's lock.
 #[derive(Default)]
-pub(crate) struct Writer {}
+pub(crate) struct Writer {
+    /// Hashes of the keys of the batch in hand.
+    written: Vec<u64>,
+}
 
 impl Store {
     /// Writes a batch: all of it or nothing. Readers see it when this returns; the commit tells when it is as durable as asked for. Never waits.
@@ -43,6 +49,10 @@ impl Store {
         shared.insert(&mut writer, batch, first)?;
         let last = first + batch.operations - 1;
         shared.published.store(last, Release);
+        // After publication: who looks from now on finds the new entries.
+        if let Some(records) = &shared.records {
+            writer.written.iter().for_each(|&hash| records.written(hash));
+        }
         drop(writer);
         let counters = &shared.counters;
         counters.batches.fetch_add(1, Relaxed);
@@ -87,8 +97,10 @@ fn check_tree(tree: &BatchTree) -> Result<()> {
 }
 
 impl Shared {
-    fn insert(&self, _writer: &mut Writer, batch: &Batch, first: Sequence) -> Result<()> {
+    fn insert(&self, writer: &mut Writer, batch: &Batch, first: Sequence) -> Result<()> {
         let mut added = 0;
+        writer.written.clear();
+        writer.written.shrink_to(HASHES_KEPT_MAX);
         let mut current: Option<(&Arc<TreeState>, Arc<dyn Memtable>)> = None;
         for (sequence, operation) in (first..).zip(Operations::new(&batch.record)) {
             let operation =
@@ -105,8 +117,12 @@ impl Shared {
                     (state, state.writable())
                 }
             };
-            let (bytes, late) = insert_operation(state, &*memtable, &operation, (first, sequence));
+            let hash = if operation.space == Space::Data { key_hash(operation.key) } else { 0 };
+            let (bytes, late) = insert_operation(state, &*memtable, &operation, hash, (first, sequence));
             added += bytes;
+            if operation.space == Space::Data {
+                writer.written.push(hash);
+            }
             self.counters.operation(operation.kind, late);
             current = Some((state, memtable));
         }
@@ -139,6 +155,7 @@ fn insert_operation(
     state: &TreeState,
     memtable: &dyn Memtable,
     operation: &Operation<'_>,
+    hash: u64,
     (batch, sequence): (Sequence, Sequence),
 ) -> (u64, bool) {
     let late = operation.space == Space::Data && operation.version <= state.sealed_largest.load(Relaxed);
@@ -150,7 +167,6 @@ fn insert_operation(
         state.note_clear(&head, payload);
         return (added, late);
     }
-    let hash = if space == Space::Data { key_hash(key) } else { 0 };
     (memtable.insert(space, &head, hash, key, payload), late)
 }
 
@@ -164,7 +180,8 @@ pub(crate) fn replay(trees: &Trees, first: Sequence, record: &[u8]) -> Result<()
         // A tree that is not there was dropped later.
         let Some(state) = trees.by_id.get(&operation.tree) else { continue };
         if sequence > state.flushed.load(Acquire) {
-            insert_operation(state, &*state.writable(), &operation, (first, sequence));
+            let hash = if operation.space == Space::Data { key_hash(operation.key) } else { 0 };
+            insert_operation(state, &*state.writable(), &operation, hash, (first, sequence));
         }
     }
     Ok(())

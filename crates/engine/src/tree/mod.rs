@@ -9,6 +9,7 @@ pub use ingest::Exported;
 pub(crate) use ingest::{link, new_folder};
 pub(crate) use state::{Sources, TreeState, clear_payload, merge_memtables};
 
+use crate::cache::Stamp;
 use crate::checksum::key_hash;
 use crate::error::{Error, Result};
 use crate::iter::{Bounds, Cursor, Lookup, Merge, Range, RangeParts, Step, Visibility};
@@ -76,9 +77,10 @@ impl Tree {
     }
 
     fn get_by(&self, key: &[u8], view: &View<'_>, access: Access) -> Result<Cached> {
+        let sought = self.sought(key);
         // The sources keep the blob file in place that the entry may point into.
         let sources = self.state.sources.load();
-        let Cached::Ready(found) = self.find(&sources, key, view, access)? else {
+        let Cached::Ready(found) = self.find(&sources, &sought, view, access)? else {
             return Ok(Cached::WouldRead);
         };
         let Some((head, payload)) = found else { return Ok(Cached::Ready(None)) };
@@ -123,8 +125,9 @@ impl Tree {
         view: &View<'_>,
         access: Access,
     ) -> Result<Cached<Option<FoundVersion>>> {
+        let sought = self.sought(key);
         let sources = self.state.sources.load();
-        let Cached::Ready(found) = self.find(&sources, key, view, access)? else {
+        let Cached::Ready(found) = self.find(&sources, &sought, view, access)? else {
             return Ok(Cached::WouldRead);
         };
         Ok(Cached::Ready(found.map(|(head, _)| {
@@ -133,11 +136,17 @@ impl Tree {
         })))
     }
 
+    /// To be made before the sources are loaded.
+    fn sought<'k>(&self, key: &'k [u8]) -> Sought<'k> {
+        let hash = key_hash(key);
+        Sought { key, hash, stamp: self.shared.records.as_ref().map(|records| records.stamp(hash)) }
+    }
+
     /// The sources were loaded before: what they lack is then newer than the sequence that is read at, never older.
     fn find(
         &self,
         sources: &Sources,
-        key: &[u8],
+        sought: &Sought<'_>,
         view: &View<'_>,
         access: Access,
     ) -> Result<Cached<Option<(Head, Bytes)>>> {
@@ -146,14 +155,30 @@ impl Tree {
         let visibility = Visibility { at: view.at, upto, hidden: view.hidden };
         let cleared = sources.clears.as_ref().and_then(|clears| clears.seen(&visibility));
         let mut lookup = Lookup::new(visibility);
-        let step = find_in_memory(sources, key, view.at, &mut lookup)?;
-        if step != Step::Done
-            && find_in_tables(sources, &TableLookup::new(key, view.at, upto), access, &mut lookup)?
-                == Looked::WouldRead
-        {
-            return Ok(Cached::WouldRead);
-        }
-        let found = lookup.into_best();
+        let in_memory = find_in_memory(sources, sought, view.at, &mut lookup)?;
+        // What is known of the tables is of the newest state, and only if no memtable has a say.
+        let newest = view.at == Version::MAX && view.hidden.is_empty() && view.snapshot.is_none();
+        let records =
+            self.shared.records.as_ref().zip(sought.stamp).filter(|_| newest && in_memory.is_none());
+        let known =
+            records.and_then(|(records, stamp)| records.get(self.state.id, sought.hash, sought.key, stamp));
+        let found = if known.is_some() {
+            known
+        } else {
+            let key = TableLookup::new(sought.key, view.at, upto);
+            if in_memory != Some(Step::Done)
+                && find_in_tables(sources, &key, access, &mut lookup)? == Looked::WouldRead
+            {
+                return Ok(Cached::WouldRead);
+            }
+            let found = lookup.into_best();
+            if let (Some((records, stamp)), Some((head, payload))) = (records, &found)
+                && head.kind == Kind::Value
+            {
+                records.keep(self.state.id, sought.hash, sought.key, stamp, (head, payload));
+            }
+            found
+        };
         let Some(cleared) = cleared else { return Ok(Cached::Ready(found)) };
         // A clear answers as a tombstone, for every key, so that the answer does not depend on what was there or what compaction removed.
         Ok(Cached::Ready(Some(found.filter(|(head, _)| !cleared.deletes(head)).unwrap_or_else(|| {
@@ -308,20 +333,33 @@ impl Tree {
     }
 }
 
-fn find_in_memory(sources: &Sources, key: &[u8], at: Version, lookup: &mut Lookup<'_>) -> Result<Step> {
-    let mut step = Step::Next;
-    let hash = key_hash(key);
+/// A key that is looked for.
+struct Sought<'k> {
+    key: &'k [u8],
+    hash: u64,
+    /// Under which an answer may be known.
+    stamp: Option<Stamp>,
+}
+
+/// How the memtables' entries change the lookup; `None` if they have none of the key.
+fn find_in_memory(
+    sources: &Sources,
+    sought: &Sought<'_>,
+    at: Version,
+    lookup: &mut Lookup<'_>,
+) -> Result<Option<Step>> {
+    let mut last = None;
     for memtable in sources.memtables() {
-        step = Step::Next;
-        memtable.lookup(key, hash, at, &mut |head, payload| {
-            step = lookup.offer(head, || Ok(payload()))?;
+        memtable.lookup(sought.key, sought.hash, at, &mut |head, payload| {
+            let step = lookup.offer(head, || Ok(payload()))?;
+            last = Some(step);
             Ok(if step == Step::Next { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
-        if step == Step::Done {
+        if last == Some(Step::Done) {
             break;
         }
     }
-    Ok(step)
+    Ok(last)
 }
 
 fn find_in_tables(
