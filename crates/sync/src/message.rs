@@ -183,7 +183,8 @@ pub struct Promised {
 pub struct Adopt {
     /// The reign; a member that was not gathered makes the promise together with the adoption.
     pub promise: Promise,
-    /// The highest reign among the gathered.
+    /// The highest reign among the gathered: its members' own items up to S are final by their position. A leader that brings in a late
+    /// member names its own reign here, because its S may lie above items that it skipped.
     pub basis_epoch: Epoch,
     /// S: everything up to here is final.
     pub checkpoint: Checkpoint,

@@ -162,8 +162,7 @@ impl Replica {
     pub(crate) fn lead(&mut self, now: Moment, out: &mut Effects) {
         let Role::Manager(manager) = &self.role else { return };
         let adopted: Vec<StoreId> = manager.adopted.iter().copied().collect();
-        let basis_epoch = manager.basis.as_ref().map_or(Epoch::ZERO, |basis| basis.epoch);
-        let mut leader = Leader::new(&self.core, now, &manager.membership, basis_epoch, &adopted);
+        let mut leader = Leader::new(&self.core, now, &manager.membership, &adopted);
         let point = leader.point(&self.core.log);
         self.core.hear_point(point, None);
         self.core.advance_checkpoint(out);

@@ -156,12 +156,14 @@ impl Incoming {
         core.transfers += 1;
         self.id = TransferId { nonce: core.nonce, number: core.transfers };
         self.source += 1;
-        if self.source >= self.sources.len() {
+        (self.next, self.ingested, self.tries, self.heard) = (0, 0, 0, now);
+        if self.source < self.sources.len() {
+            self.fetch(core, out);
+        } else {
+            // All have been asked: the round begins again with the next tick that finds silence.
             self.source = 0;
             out.push(Effect::Alarm(Alarm::NoSource));
         }
-        (self.next, self.ingested, self.tries, self.heard) = (0, 0, 0, now);
-        self.fetch(core, out);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::planted::Rule;
 use crate::read::Reads;
 use crate::records::Pending;
 use crate::role::peer::{Peer, Stage};
-use crate::types::{Digest, Epoch, Moment, OpId, Promise, StoreId};
+use crate::types::{Digest, Moment, OpId, Promise, StoreId};
 
 /// Marks a slot that stands in another one's list of waiters.
 pub(crate) const WAITING: u8 = 8;
@@ -24,7 +24,6 @@ pub(crate) const WAITING: u8 = 8;
 pub(crate) struct Leader {
     pub(crate) promise: Promise,
     pub(crate) membership: Membership,
-    pub(crate) basis_epoch: Epoch,
     /// Everyone who is fed, this replica too; the place is the bit in a slot's mask.
     pub(crate) peers: Vec<Peer>,
     pub(crate) me: usize,
@@ -51,17 +50,10 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    pub(crate) fn new(
-        core: &Core,
-        now: Moment,
-        membership: &Membership,
-        basis_epoch: Epoch,
-        adopted: &[StoreId],
-    ) -> Leader {
+    pub(crate) fn new(core: &Core, now: Moment, membership: &Membership, adopted: &[StoreId]) -> Leader {
         let mut leader = Leader {
             promise: core.promise,
             membership: membership.clone(),
-            basis_epoch,
             peers: Vec::new(),
             me: 0,
             voters: 0,

@@ -74,7 +74,9 @@ impl Leader {
         let checkpoint = core.log.checkpoint;
         Message::Adopt(Box::new(Adopt {
             promise: self.promise,
-            basis_epoch: self.basis_epoch,
+            // S was reached in this very reign, which skipped items that members of the basis' reign may hold below it: nothing of
+            // theirs is final by its position.
+            basis_epoch: self.promise.epoch,
             checkpoint,
             basis: Vec::new(),
             basis_end: core.log.basis_end,
@@ -146,7 +148,7 @@ impl Leader {
     fn join(&mut self, core: &mut Core, now: Moment, place: usize, serial: u64, out: &mut Effects) {
         let window = core.config.window_items as u64;
         let id = self.peers[place].id;
-        if serial >= core.log.base() && self.next - 1 - serial.min(self.next - 1) < window {
+        if serial >= core.log.base() {
             self.peers[place].acked = self.peers[place].acked.max(serial);
             self.peers[place].stage = Stage::Streaming;
             self.repeat(core, place, (serial + 1, self.next - 1), window, out);

@@ -5,3 +5,4 @@ mod allocation;
 mod group;
 mod model;
 mod named;
+mod random;
