@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::core::Core;
 use crate::durable::Durable;
-use crate::effect::{Ask, Effect, Effects};
+use crate::effect::{Ask, Effect, Effects, Outcome};
 use crate::error::Refusal;
 use crate::follower_read::FollowerReads;
 use crate::input::{Input, StepDown};
@@ -27,8 +27,8 @@ pub struct Replica {
     pub(crate) filling: Option<Box<(Incoming, Checkpoint)>>,
     pub(crate) servings: Servings,
     pub(crate) reads: FollowerReads,
-    /// Items of a deposed leader whose clients wait.
-    pub(crate) held: Vec<OpId>,
+    /// Items of a deposed leader whose clients wait, each with its fate if the adopted reign comes to lead.
+    pub(crate) held: Vec<(OpId, Outcome)>,
     /// When a hole below the commit point was last complained of.
     pub(crate) lacked: Option<(u64, Moment)>,
     /// The leader's last serial, as far as it told.
@@ -197,6 +197,7 @@ impl Replica {
         match message {
             Message::Write { epoch, item, point } => {
                 self.core.write(from, epoch, item, point, out);
+                self.reign_leads(epoch, out);
                 self.after_checkpoint(out);
             }
             Message::Ack { epoch, first, last, checkpoint } => {
@@ -238,6 +239,7 @@ impl Replica {
                     self.head = self.head.max(head);
                 }
                 self.core.point(epoch, point, out);
+                self.reign_leads(epoch, out);
                 self.after_checkpoint(out);
                 if self.core.in_reign(epoch) && self.core.counts() {
                     self.core.ack(from, epoch, (1, self.core.log.durable_serial()), out);
@@ -431,10 +433,19 @@ impl Replica {
         let epoch = leader.promise.epoch;
         for serial in leader.committed + 1..leader.next {
             if self.core.log.slot(serial).is_some_and(|slot| !slot.is(COMMITTED)) {
-                self.held.push(OpId::new(epoch, serial));
+                self.held.push((OpId::new(epoch, serial), Outcome::Unknown));
             }
         }
         out.push(Effect::Deposed);
+    }
+
+    /// The adopted reign is known to lead: what it decided about a deposed leader's items is decided for ever.
+    pub(crate) fn reign_leads(&mut self, epoch: Epoch, out: &mut Effects) {
+        if !self.held.is_empty() && self.core.in_reign(epoch) {
+            for (op, outcome) in self.held.drain(..) {
+                out.push(Effect::Settled { op, outcome });
+            }
+        }
     }
 
     pub(crate) fn is_leading(&self) -> bool {

@@ -211,9 +211,10 @@ impl Leader {
 
     fn answer(&self, core: &Core, to: StoreId, ask: &AskRead, out: &mut Effects) {
         let highest = self.highest_committed(&core.log);
-        // Memory reaches back to the base: a follower below it has to catch up with all that is committed.
-        let covered = OpId::new(self.promise.epoch, core.log.base());
-        let behind = ask.checkpoint < self.point(&core.log).min(covered);
+        // Memory reaches back to the base, or to the end of the basis: a follower below that has to catch up with all that is committed.
+        let base = core.log.base();
+        let covered = if base == 0 { core.log.basis_end } else { OpId::new(self.promise.epoch, base) };
+        let behind = ask.checkpoint < covered;
         let wait = |state: KeyState| if behind { KeyState { wait: highest, ..state } } else { state };
         let keys = match &ask.what {
             ReadWhat::Keys(keys) => {

@@ -126,7 +126,11 @@ impl Replica {
         if self.is_leading() {
             self.depose(out);
         }
+        let leads = resync.adopt.basis_epoch == resync.adopt.promise.epoch;
         resync.adopt(&mut self.core, &mut self.held, out);
+        if leads {
+            self.reign_leads(self.core.log.epoch, out);
+        }
         self.reads.new_reign();
         let manager = self.core.promise.manager;
         if manager != self.core.id {
@@ -177,7 +181,9 @@ impl Replica {
             }
         }
         self.role = Role::Leader(Box::new(leader));
-        out.push(Effect::Lead { epoch: self.core.promise.epoch });
+        let epoch = self.core.promise.epoch;
+        out.push(Effect::Lead { epoch });
+        self.reign_leads(epoch, out);
     }
 
     /// The leader names a target within the reign: fetch what is final up to it.
@@ -189,6 +195,7 @@ impl Replica {
         sources: &[StoreId],
         out: &mut Effects,
     ) {
+        self.reign_leads(epoch, out);
         if !self.core.in_reign(epoch) || self.resync.is_some() || self.filling.is_some() {
             return;
         }

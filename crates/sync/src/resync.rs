@@ -140,8 +140,9 @@ impl Resync {
         }
     }
 
-    /// The one atomic step into the reign. `held` are the items whose clients wait for their fate.
-    pub(crate) fn adopt(self, core: &mut Core, held: &mut Vec<OpId>, out: &mut Effects) {
+    /// The one atomic step into the reign. `held` are the items whose clients wait for their fate:
+    /// up to S it is decided; above it is told when the reign is known to lead, for one that never does decides nothing.
+    pub(crate) fn adopt(self, core: &mut Core, held: &mut Vec<(OpId, Outcome)>, out: &mut Effects) {
         let target = self.adopt.checkpoint;
         let by_position = self.by_position(core);
         let basis: BTreeSet<OpId> = self.adopt.basis.iter().map(|basis| basis.item.op).collect();
@@ -167,16 +168,14 @@ impl Resync {
             .map(|basis| basis.item.clone())
             .collect();
         let items = above.iter().map(|basis| basis.item.clone()).collect();
-        for op in held.drain(..) {
-            let outcome = if stands(op) {
-                Outcome::Kept
-            } else if op > target.op || self.named_all || !core.config.holds(Rule::UnknownIsNoRefusal) {
-                Outcome::Cancelled
-            } else {
-                Outcome::Unknown
-            };
-            out.push(Effect::Settled { op, outcome });
-        }
+        held.retain_mut(|(op, outcome)| {
+            *outcome = self.outcome(core, *op, basis.contains(op));
+            let decided = *op <= target.op;
+            if decided {
+                out.push(Effect::Settled { op: *op, outcome: *outcome });
+            }
+            !decided
+        });
         let standing = match core.standing {
             Standing::Rebuilding { .. } if checkpoint.op < self.adopt.head => {
                 Standing::Rebuilding { until: self.adopt.head }
@@ -184,6 +183,22 @@ impl Resync {
             _ => Standing::Whole,
         };
         self.enter(core, checkpoint, (retract, put, items, standing), out);
+    }
+
+    /// The fate of an item of a deposed leader, if this reign comes to lead.
+    fn outcome(&self, core: &Core, op: OpId, in_basis: bool) -> Outcome {
+        let target = self.adopt.checkpoint.op;
+        let here = self.by_position(core) && core.log.has_in_tail(op);
+        if in_basis || (op <= target && (here || self.confirmed.contains(&op))) {
+            Outcome::Kept
+        } else if op > target
+            || (self.named_all && !self.by_position(core))
+            || !core.config.holds(Rule::UnknownIsNoRefusal)
+        {
+            Outcome::Cancelled
+        } else {
+            Outcome::Unknown
+        }
     }
 
     fn enter(

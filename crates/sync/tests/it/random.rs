@@ -2,7 +2,7 @@
 //! is healed and everything that was acknowledged must be on every member. `SEEDS=n` runs more, `SEED=n` one. The simulator of
 //! `kvorum-sim` does far more; this one is the first to fail.
 
-use kvorum_sync::{Config, Input, Names, OpId, Rule, Token};
+use kvorum_sync::{Config, Input, Names, OpId, Outcome, Rule, Token};
 
 use crate::group::{Group, config, without};
 
@@ -123,6 +123,19 @@ fn judge(group: &Group) -> Result<(), String> {
     let lost = group.lost();
     if !lost.is_empty() {
         return Err(format!("acknowledged items are lost: {lost:?}"));
+    }
+    for member in group.members.values() {
+        for (op, outcome) in &member.settled {
+            let stands = group.members[&kvorum_sync::StoreId(1)].tree.contains(op);
+            let told = match outcome {
+                Outcome::Kept => stands,
+                Outcome::Cancelled => !stands,
+                Outcome::Unknown => true,
+            };
+            if !told {
+                return Err(format!("{op} was told as {outcome:?} and is not"));
+            }
+        }
     }
     let digests: Vec<_> = (1..=3).map(|number| group.replica(number).checkpoint().digest).collect();
     if digests.iter().any(|other| *other != digests[0]) {
