@@ -140,10 +140,8 @@ mod stats;
 mod store;
 mod tree;
 mod types;
-#[allow(dead_code, unused_imports, reason = "compaction and blobs are landing on top of it")]
 mod version;
 mod view;
-#[allow(dead_code, unused_imports, reason = "statistics and checks are landing on top of it")]
 mod wal;
 
 pub use batch::{Attributes, Batch};

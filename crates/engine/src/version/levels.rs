@@ -135,10 +135,6 @@ impl Levels {
         self.levels.iter().flatten()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.levels.iter().all(Vec::is_empty)
-    }
-
     /// The table of a deeper level that may hold the key.
     pub(crate) fn covering(&self, level: usize, key: &[u8]) -> Option<&Arc<TableFile>> {
         let tables = self.level(level);

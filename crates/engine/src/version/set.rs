@@ -73,17 +73,11 @@ impl VersionSet {
         self.inner.lock().state.next_tree
     }
 
-    /// Makes an edit durable, then lets `install` show it to readers; edits happen one after the other. `install` gets what it returns out.
+    /// Makes an edit durable, made of the state as it then is, then lets `install` show it to readers. Edits happen one after the other.
     ///
     /// # Errors
-    /// `Poisoned` after an earlier failure; `Io` of this one, after which the store must be poisoned: it is unknown whether the edit counts.
-    pub(crate) fn apply<T>(&self, changes: &[Change], install: impl FnOnce() -> T) -> Result<T> {
-        let mut inner = self.inner.lock();
-        self.write(&mut inner, changes)?;
-        Ok(install())
-    }
-
-    /// As [`VersionSet::apply`], with changes that depend on the state as it then is.
+    /// `Poisoned` after an earlier failure; `Invalid` for a tree that was dropped; `Io` of this one, after which the store must be poisoned: it is
+    /// unknown whether the edit counts.
     pub(crate) fn apply_with<T>(
         &self,
         changes: impl FnOnce(&StoreState) -> Vec<Change>,

@@ -386,6 +386,7 @@ impl Core {
         std::mem::replace(&mut self.seen_next, self.next) == self.next
     }
 
+    #[cfg(test)]
     /// The next group goes to a new segment.
     pub(super) fn rotate(&mut self) {
         if self.segment_ready {

@@ -226,6 +226,7 @@ impl Log {
         Ok(())
     }
 
+    #[cfg(test)]
     /// The next group goes to a new segment, so that this one can be freed once all of it is in tables.
     pub(crate) fn rotate(&self) {
         self.prepare(true);

@@ -43,5 +43,4 @@ mod writer;
 
 pub use commit::Commit;
 pub(crate) use lenient::read_whole_records;
-pub(crate) use log::{Log, LogSettings, LogUsage};
-pub(crate) use recovery::Recovered;
+pub(crate) use log::{Log, LogSettings};

@@ -1,6 +1,7 @@
 //! The log as its users see it, over the real file system.
 
 use super::format::{GROUP_HEADER_BYTES, HEADER_BYTES};
+use super::recovery::Recovered;
 use super::segments::segment_path;
 use super::*;
 use crate::error::{Error, Result};
