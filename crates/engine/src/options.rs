@@ -1,7 +1,7 @@
 //! Settings (plain data), apart from the parts that a store is made of (file system, clock).
 
 use crate::fs::{Fs, StdFs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The log's folder, of a store in `path`.
+    pub(crate) fn log_dir(&self, path: &Path) -> PathBuf {
+        self.wal_dir.clone().unwrap_or_else(|| path.join("wal"))
+    }
+
     /// What memtables may take, sealed ones included.
     pub(crate) fn write_budget_bytes(&self) -> u64 {
         self.write_buffer_bytes.unwrap_or(self.memory_bytes / 4).max(1 << 12)

@@ -3,15 +3,15 @@
 use crate::cache::{Cache, CacheSettings};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::options::{Parts, Settings};
+use crate::options::{Parts, Settings, WalRetention};
 use crate::planted::{Planted, is_planted};
 use crate::store::{Recovered, Trees, replay};
 use crate::tree::TreeState;
 use crate::types::Sequence;
 use crate::version::{Files, Graveyard, StoreState, VersionSet, read_manifest, read_whole, write_whole};
-use crate::wal::{Log, LogSettings};
+use crate::wal::{Log, LogSettings, write_catalog};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const LOCK: &str = "LOCK";
@@ -52,6 +52,10 @@ pub(crate) fn open(path: &Path, settings: Settings, parts: Parts) -> Result<Reco
     let fresh = state.trees.is_empty() && number == 0;
     let versions = VersionSet::begin(Arc::clone(&fs), path, number + 1, state)?;
     let (log, last_sequence) = open_log(&fs, path, &settings, begins, &trees, fresh)?;
+    if settings.wal_retention == WalRetention::All {
+        // A crash may have come between a change of the trees' names and this.
+        versions.read(|state| write_catalog(&*fs, &settings.log_dir(path), state))?;
+    }
     Ok(Recovered { path: path.to_owned(), settings, parts, files, log, versions, trees, last_sequence, lock })
 }
 
@@ -77,7 +81,7 @@ fn make_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
     }
 }
 
-fn take_lock(fs: &dyn Fs, path: &Path) -> Result<Box<dyn Send + Sync>> {
+pub(crate) fn take_lock(fs: &dyn Fs, path: &Path) -> Result<Box<dyn Send + Sync>> {
     let file = path.join(LOCK);
     fs.lock(&file).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::Locked { path: path.to_owned() },
@@ -176,7 +180,7 @@ fn open_log(
     trees: &Trees,
     fresh: bool,
 ) -> Result<(Arc<Log>, Sequence)> {
-    let dir: PathBuf = settings.wal_dir.clone().unwrap_or_else(|| path.join("wal"));
+    let dir = settings.log_dir(path);
     let batch = settings.batch_limit_bytes();
     let buffer = batch + batch.min(LOG_BUFFER_SLACK_BYTES);
     let log_settings = LogSettings {

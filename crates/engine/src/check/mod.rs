@@ -13,7 +13,7 @@ use crate::wal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, rebuild, salvage};
 
 /// Damages that are listed; more are counted only.
 const LISTED_MAX: usize = 100;
@@ -100,6 +100,23 @@ struct Source {
 impl Source {
     fn open(path: &Path, settings: &Settings, parts: &Parts) -> Result<Source> {
         let (lock, state) = recovery::read_closed(path, parts)?;
+        Ok(Source::of(path, parts, (lock, state), settings.log_dir(path)))
+    }
+
+    /// A store of which only the log is left.
+    fn of_log(wal_dir: &Path, parts: &Parts) -> Result<Source> {
+        let lock = recovery::take_lock(&*parts.fs, wal_dir)?;
+        let mut state = wal::read_catalog(&*parts.fs, wal_dir)?;
+        state.needed_from = 1;
+        Ok(Source::of(wal_dir, parts, (lock, state), wal_dir.to_owned()))
+    }
+
+    fn of(
+        path: &Path,
+        parts: &Parts,
+        (lock, state): (Box<dyn Send + Sync>, StoreState),
+        wal_dir: PathBuf,
+    ) -> Source {
         let cache = CacheSettings { bytes_max: CACHE_BYTES, open_files_max: OPEN_FILES_MAX };
         let files = Arc::new(Files {
             fs: Arc::clone(&parts.fs),
@@ -108,8 +125,7 @@ impl Source {
             blobs_dir: path.join("blobs"),
             graveyard: Graveyard::default(),
         });
-        let wal_dir = settings.wal_dir.clone().unwrap_or_else(|| path.join("wal"));
-        Ok(Source { files, state, wal_dir, _lock: lock })
+        Source { files, state, wal_dir, _lock: lock }
     }
 
     fn check_tree(&self, record: &TreeRecord, checked: &mut Checked) -> Result<()> {

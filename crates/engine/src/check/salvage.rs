@@ -41,8 +41,25 @@ pub fn salvage(
     settings: &Settings,
     parts: &Parts,
 ) -> Result<Salvaged> {
-    let source = Source::open(from.as_ref(), settings, parts)?;
-    let into = into.as_ref();
+    save(&Source::open(from.as_ref(), settings, parts)?, into.as_ref(), settings, parts)
+}
+
+/// Makes a new store in the empty folder `into` from nothing but a log that was kept whole
+/// ([`WalRetention::All`](crate::WalRetention::All)): the data folder may be lost. Nothing in `log` is changed. Floors, and what was taken in as
+/// files, the log does not know.
+///
+/// # Errors
+/// `Damaged` if the names of the trees in the log's folder are; else as [`salvage`].
+pub fn rebuild(
+    log: impl AsRef<Path>,
+    into: impl AsRef<Path>,
+    settings: &Settings,
+    parts: &Parts,
+) -> Result<Salvaged> {
+    save(&Source::of_log(log.as_ref(), parts)?, into.as_ref(), settings, parts)
+}
+
+fn save(source: &Source, into: &Path, settings: &Settings, parts: &Parts) -> Result<Salvaged> {
     let exists = parts.fs.exists(into).map_err(|e| Error::io("look for", into, e))?;
     if exists && !parts.fs.list(into).map_err(|e| Error::io("list", into, e))?.is_empty() {
         return Err(Error::Invalid(format!("{} is not empty", into.display())));
@@ -54,10 +71,10 @@ pub fn salvage(
         let settings =
             if record.newest_only { TreeSettings::newest_only() } else { TreeSettings::with_history() };
         let tree = store.tree(&record.name, settings)?;
-        saver.tables(&source, record, &tree)?;
+        saver.tables(source, record, &tree)?;
         trees.insert(id, tree);
     }
-    saver.log(&source, &trees)?;
+    saver.log(source, &trees)?;
     for (id, record) in source.trees() {
         if let Some(tree) = trees.get(&id) {
             FloorKind::ALL.into_iter().for_each(|floor| tree.state().raise_floor(floor, record.floor(floor)));

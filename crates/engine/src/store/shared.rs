@@ -6,7 +6,7 @@ use crate::background::Signals;
 use crate::cache::Records;
 use crate::compaction::Compactions;
 use crate::error::{Error, Result};
-use crate::options::{Parts, Settings};
+use crate::options::{Parts, Settings, WalRetention};
 use crate::planted::{Planted, is_planted};
 use crate::snapshot::Snapshots;
 use crate::sst::{Compression, TableOptions};
@@ -15,7 +15,7 @@ use crate::stats::Counters;
 use crate::tree::TreeState;
 use crate::types::Sequence;
 use crate::version::{Change, Files, FloorKind, StoreState, VersionSet};
-use crate::wal::Log;
+use crate::wal::{Log, write_catalog};
 use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,6 +118,13 @@ impl Shared {
     /// Makes an edit of the file set durable, with floors that rose meanwhile, then shows it by `install`. A failure poisons the store.
     pub(crate) fn edit<T>(&self, changes: Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
         let trees = if self.floors_dirty.swap(false, Acquire) { self.tree_states() } else { Vec::new() };
+        let renamed = |change: &Change| {
+            matches!(
+                change,
+                Change::TreeCreated { .. } | Change::TreeDropped { .. } | Change::TreeNamed { .. }
+            )
+        };
+        let names_change = changes.iter().any(renamed);
         let changes = |state: &StoreState| {
             // First: one of the changes may drop a tree whose floor rose.
             let mut all = risen_floors(state, &trees);
@@ -129,6 +136,12 @@ impl Shared {
             && self.versions.has_failed()
         {
             self.log.poison(&error.to_string());
+        }
+        if applied.is_ok() && names_change && self.settings.wal_retention == WalRetention::All {
+            let dir = self.settings.log_dir(&self.path);
+            let written = self.versions.read(|state| write_catalog(&*self.parts.fs, &dir, state));
+            // A log that is kept for ever is worth nothing without the names of its trees.
+            written.inspect_err(|error| self.log.poison(&error.to_string()))?;
         }
         applied
     }

@@ -24,6 +24,7 @@
 //! had been synced. Else it is the torn end of what a crash interrupted, and everything behind it is void. Old segments are never appended
 //! to: the next one names the end that recovery found.
 
+mod catalog;
 mod commit;
 mod core;
 #[cfg(test)]
@@ -41,6 +42,7 @@ mod waiters;
 mod wakeup_tests;
 mod writer;
 
+pub(crate) use catalog::{read_catalog, write_catalog};
 pub use commit::Commit;
 pub(crate) use lenient::read_whole_records;
 pub(crate) use log::{Log, LogSettings};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const STORE: &str = "/store";
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.memory_bytes = 1 << 20;
     settings.write_buffer_bytes = Some(64 << 10);
@@ -21,7 +21,7 @@ fn settings() -> Settings {
     settings
 }
 
-fn parts(fs: &SimFs) -> Parts {
+pub(crate) fn parts(fs: &SimFs) -> Parts {
     Parts::new(Arc::new(fs.clone()), Arc::new(SystemClock::new()))
 }
 
@@ -46,7 +46,7 @@ fn small_store() -> SimFs {
     fs
 }
 
-fn write(store: &Store, one: &Tree, other: &Tree, version: u64) {
+pub(crate) fn write(store: &Store, one: &Tree, other: &Tree, version: u64) {
     let mut batch = Batch::new();
     let key = [b'k', (version % 7) as u8];
     let value = vec![version as u8; if version.is_multiple_of(5) { 90 } else { 10 }];
@@ -63,7 +63,7 @@ fn write(store: &Store, one: &Tree, other: &Tree, version: u64) {
 }
 
 /// All that a store answers, as text.
-fn content(store: &Store) -> Result<Vec<String>> {
+pub(crate) fn content(store: &Store) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for name in store.tree_names() {
         let Some(tree) = store.find_tree(&name) else { continue };

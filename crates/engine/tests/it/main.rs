@@ -8,5 +8,6 @@ mod limits;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod rebuild;
 mod reopen;
 mod shipping;
