@@ -53,8 +53,6 @@ pub enum Rule {
     RebuildingCountsNot,
     /// A member whose log was cut counts like a wiped one (`power_cycle_in_written`).
     CutLogRebuilds,
-    /// Only the last nomination may report that it leads (`late_led_report_two_adds`): the control plane's [`crate::Register`].
-    LastNominationOnly,
     /// A lease binds its granter for a full lease after a restart (`lease_grant_forgotten_on_restart`).
     LeaseOutlivesRestart,
     /// A granter refuses higher promises until its lease ends.

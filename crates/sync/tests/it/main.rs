@@ -7,3 +7,5 @@ mod group;
 mod model;
 mod named;
 mod random;
+mod rules;
+mod store;
