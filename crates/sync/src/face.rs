@@ -1,6 +1,7 @@
 //! What a driver may ask a replica without telling it anything.
 
 use crate::node::{Replica, RoleName};
+use crate::read::Asker;
 use crate::role::Role;
 use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
 
@@ -88,13 +89,16 @@ impl Replica {
     /// Call [`Replica::refresh_age`] while such reads are wanted.
     #[must_use]
     pub fn stale_view(&self, now: Moment) -> Option<(OpId, Option<u64>)> {
-        let age = if self.is_leading() { Some(0) } else { self.reads.age_micros(now) };
+        let age = self.leading().map_or_else(|| self.reads.age_micros(now), |leader| leader.age_micros(now));
         self.is_readable().then_some((self.core.log.checkpoint.op, age))
     }
 
-    /// Asks the leader for its commit point, so that the age of stale reads stays known.
+    /// Asks the leader for its commit point (a leader: its members whether they still follow), so that the age of stale reads stays known.
     pub fn refresh_age(&mut self, now: Moment, out: &mut crate::Effects) {
-        if let Some(leader) = self.leader().filter(|leader| *leader != self.core.id) {
+        if let Role::Leader(leader) = &mut self.role {
+            let own = self.core.id;
+            leader.read(&mut self.core, now, Asker::Point(own, now), crate::names::Names::none(), out);
+        } else if let Some(leader) = self.leader() {
             self.reads.ask_point(&self.core, now, leader, out);
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Reads {
     sent: Moment,
     poked: Moment,
     lease_until: Option<Moment>,
+    /// When the round began that last confirmed that the own checkpoint was the end of what is committed.
+    own_fresh: Option<Moment>,
 }
 
 impl Reads {
@@ -95,6 +97,11 @@ impl Reads {
 }
 
 impl Leader {
+    /// Microseconds by which the own checkpoint may be behind what is committed: a leader that was deposed may not have heard of it.
+    pub(crate) fn age_micros(&self, now: Moment) -> Option<u64> {
+        if self.need == 1 { Some(0) } else { self.reads.own_fresh.map(|sent| now.micros_since(sent)) }
+    }
+
     /// A read arrived. It was, or will be, computed from the newest state; the answer waits for a confirmed round and for what it rests on.
     pub(crate) fn read(
         &mut self,
@@ -193,6 +200,12 @@ impl Leader {
             Asker::Follower(to, ask) => self.answer(core, to, &ask, out),
             Asker::Point(to, sent) => {
                 let committed = self.highest_committed(&core.log);
+                if to == core.id {
+                    if committed <= core.log.checkpoint.op {
+                        self.reads.own_fresh = self.reads.own_fresh.max(Some(sent));
+                    }
+                    return;
+                }
                 out.send(to, Message::PointAt { epoch: self.promise.epoch, sent, committed });
             }
         }

@@ -144,11 +144,16 @@ impl Leader {
         self.join(core, now, place, serial, out);
     }
 
+    /// Whether what follows `serial` can be repeated: its items are in memory, and their values not collected from the tree.
+    fn reaches(&self, core: &Core, serial: u64) -> bool {
+        serial >= core.log.base() && OpId::new(self.promise.epoch, serial) >= core.floor
+    }
+
     /// Feeds a member that holds everything up to `serial`: from memory if that reaches back so far, else by a transfer.
     fn join(&mut self, core: &mut Core, now: Moment, place: usize, serial: u64, out: &mut Effects) {
         let window = core.config.window_items as u64;
         let id = self.peers[place].id;
-        if serial >= core.log.base() {
+        if self.reaches(core, serial) {
             self.peers[place].acked = self.peers[place].acked.max(serial);
             self.peers[place].stage = Stage::Streaming;
             self.repeat(core, place, (serial + 1, self.next - 1), window, out);
@@ -201,7 +206,7 @@ impl Leader {
         if self.peers[place].stage != Stage::Streaming {
             return;
         }
-        if range.0 <= core.log.base() {
+        if !self.reaches(core, range.0.saturating_sub(1)) {
             self.join(core, now, place, range.0.saturating_sub(1), out);
         } else {
             let bit = 1_u32 << place;
@@ -273,6 +278,10 @@ impl Leader {
                     self.tell_point(core, place, out);
                 }
                 if !(behind && silent && due) {
+                    return;
+                }
+                if !self.reaches(core, acked) {
+                    self.join(core, now, place, acked, out);
                     return;
                 }
                 self.repeat(core, place, (acked + 1, self.next - 1), RESEND_ITEMS_MAX, out);
