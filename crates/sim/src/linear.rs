@@ -74,6 +74,7 @@ fn relevant(operations: Vec<Operation>) -> Vec<Operation> {
             |operation| if let Told::Done { version } = operation.told { Some(version) } else { None },
         )
         .collect();
+    let absent = shown.contains(&NO_VERSION);
     // Versions that answers show, though no acknowledged write has them: some write of unknown outcome does.
     let orphans = shown.iter().any(|version| *version != NO_VERSION && !done.contains(version));
     operations
@@ -83,7 +84,7 @@ fn relevant(operations: Vec<Operation>) -> Vec<Operation> {
             (Asked::Write { value: Some(value), .. }, Told::Unknown) => {
                 values.contains_key(&value) || orphans
             }
-            (Asked::Write { value: None, .. }, Told::Unknown) => orphans,
+            (Asked::Write { value: None, .. }, Told::Unknown) => absent || orphans,
             _ => true,
         })
         .collect()
@@ -100,18 +101,33 @@ struct Register {
 impl Register {
     const NEW: Self = Self { value: None, version: Some(NO_VERSION), floor: 0 };
 
+    /// Whether clients see this version; what is absent has version 0 for them.
     fn is_at(self, version: u64) -> bool {
+        if self.value.is_none() {
+            return version == NO_VERSION;
+        }
         self.version.map_or(version > self.floor, |own| own == version)
+    }
+
+    /// With the version that an answer told.
+    fn pinned(self, version: u64) -> Self {
+        if version == NO_VERSION { self } else { Self { version: Some(version), floor: version, ..self } }
+    }
+
+    /// The next write's version is above this.
+    fn least(self, expected: Option<u64>) -> u64 {
+        expected.filter(|version| *version != NO_VERSION).or(self.version).unwrap_or(self.floor)
     }
 
     /// The register after the operation, or `None` if the answer can't be explained here.
     fn after(self, operation: &Operation) -> Option<Self> {
         match (operation.asked, operation.told) {
-            (Asked::Read, Told::Saw { value, version }) => (self.value == value && self.is_at(version))
-                .then_some(Self { version: Some(version), floor: version, ..self }),
+            (Asked::Read, Told::Saw { value, version }) => {
+                (self.value == value && self.is_at(version)).then_some(self.pinned(version))
+            }
             (Asked::Write { value, expected }, Told::Done { version }) => {
                 let allowed = expected.is_none_or(|expected| self.is_at(expected));
-                let before = expected.or(self.version).unwrap_or(self.floor);
+                let before = self.least(expected);
                 (allowed && version > before).then_some(Self {
                     value,
                     version: Some(version),
@@ -120,7 +136,7 @@ impl Register {
             }
             (Asked::Write { value, expected }, Told::Unknown) => {
                 let allowed = expected.is_none_or(|expected| self.is_at(expected));
-                let floor = expected.or(self.version).unwrap_or(self.floor);
+                let floor = self.least(expected);
                 allowed.then_some(Self { value, version: None, floor })
             }
             (Asked::Write { expected: Some(expected), .. }, Told::Conflict { version }) => (version

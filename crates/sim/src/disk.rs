@@ -1,0 +1,112 @@
+//! A member's disk: what is durable, what the process sees, and the records in between.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kvorum_sync::{Durable, OpId, Record, RecordId, TransferId};
+
+use crate::tree::{Tree, Writes};
+
+/// Something to store.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A record of the core with the values that belong to it.
+    Record { id: RecordId, record: Record, values: BTreeMap<OpId, Writes> },
+    /// Final data of a transfer (none if the piece was staged, and only its arrival is told). With `instead_upto` it takes the place of
+    /// everything up to there: shipped files are swapped in as a whole, since what is absent from them is gone.
+    Data { transfer: TransferId, number: u64, entries: BTreeMap<OpId, Writes>, instead_upto: Option<OpId> },
+}
+
+/// The durable state and the tree at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) durable: Durable,
+    pub(crate) tree: Tree,
+}
+
+impl Image {
+    fn apply(&mut self, work: &Work) {
+        match work {
+            Work::Record { record, values, .. } => {
+                if let Record::Adopt(adoption) = record {
+                    for op in &adoption.retract {
+                        self.tree.retract(*op);
+                    }
+                }
+                if *record == Record::Rebuild {
+                    self.tree.wipe();
+                }
+                for (op, writes) in values {
+                    self.tree.put(*op, writes);
+                }
+                self.durable.apply(record);
+            }
+            Work::Data { entries, instead_upto, .. } => {
+                if let Some(upto) = instead_upto {
+                    self.tree.drop_upto(*upto);
+                }
+                for (op, writes) in entries {
+                    self.tree.put(*op, writes);
+                }
+            }
+        }
+    }
+}
+
+/// The disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    /// What a power cut leaves.
+    pub(crate) image: Image,
+    /// What the process sees.
+    pub(crate) live: Image,
+    queue: VecDeque<Work>,
+    /// How many works the running fsync covers; 0: none runs.
+    pub(crate) syncing: usize,
+}
+
+impl Disk {
+    pub(crate) fn push(&mut self, work: Work) {
+        self.live.apply(&work);
+        self.queue.push_back(work);
+    }
+
+    /// Begins an fsync of all that is queued, unless one runs or there is nothing to do.
+    pub(crate) fn begin_sync(&mut self) -> bool {
+        let begins = self.syncing == 0 && !self.queue.is_empty();
+        if begins {
+            self.syncing = self.queue.len();
+        }
+        begins
+    }
+
+    /// The running fsync is done: its works are durable.
+    pub(crate) fn end_sync(&mut self) -> Vec<Work> {
+        let done: Vec<Work> = self.queue.drain(..self.syncing).collect();
+        for work in &done {
+            self.image.apply(work);
+        }
+        self.syncing = 0;
+        done
+    }
+
+    /// Records that a power cut may take or leave: any suffix of them goes.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The process died; of the queued works the first `kept` had reached the disk.
+    pub(crate) fn crash(&mut self, kept: usize) {
+        let reached: Vec<Work> = self.queue.drain(..).take(kept).collect();
+        for work in &reached {
+            self.image.apply(work);
+        }
+        self.syncing = 0;
+        self.live = self.image.clone();
+    }
+
+    /// Drops history that nobody needs; both what is seen and what is durable.
+    pub(crate) fn collect(&mut self, floor: OpId) -> OpId {
+        self.image.tree.collect(floor);
+        self.live.tree.collect(floor)
+    }
+}

@@ -1,0 +1,124 @@
+//! `kvorum-sim`: one seed, or as many as fit into a time.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use kvorum_sim::plan::Plan;
+use kvorum_sim::run::{Outcome, run};
+use kvorum_sim::shrink::{kind, shrink};
+
+/// Simulates replica groups by seed; exits with 1 if a run breaks a promise.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Run this seed and print what came of it.
+    #[arg(long, conflicts_with = "swarm")]
+    seed: Option<u64>,
+    /// Run seeds for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    swarm: Option<u64>,
+    /// The first seed of a swarm.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// With --seed: print everything that happened.
+    #[arg(long)]
+    trace: bool,
+    /// Runs that shrinking a failure may take.
+    #[arg(long, default_value_t = 400)]
+    shrink: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.seed, arguments.swarm) {
+        (Some(seed), _) => one(seed, &arguments),
+        (None, seconds) => swarm(Duration::from_secs(seconds.unwrap_or(10)), &arguments),
+    }
+}
+
+fn summary(seed: u64, outcome: &Outcome) -> String {
+    format!(
+        "seed {seed}: hash {:016x}, {} events, {} operations, {} commits, {} reigns, {:.1} s of virtual time: {}",
+        outcome.hash,
+        outcome.events,
+        outcome.operations,
+        outcome.commits,
+        outcome.reigns,
+        outcome.micros as f64 / 1e6,
+        outcome.failure.as_deref().unwrap_or("all promises kept"),
+    )
+}
+
+fn one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let outcome = run(&Plan::of(seed), arguments.trace);
+    for line in &outcome.lines {
+        println!("{line}");
+    }
+    println!("{}", summary(seed, &outcome));
+    if outcome.failure.is_none() {
+        return ExitCode::SUCCESS;
+    }
+    if !arguments.trace {
+        explain(seed, arguments.shrink);
+    }
+    ExitCode::FAILURE
+}
+
+/// Shrinks a failing seed, and prints what is left of it.
+fn explain(seed: u64, runs: usize) {
+    eprintln!("shrinking seed {seed} …");
+    let small = shrink(&Plan::of(seed), runs, |plan| {
+        run(plan, false).failure.map(|failure| kind(&failure).to_string())
+    });
+    let outcome = run(&small, true);
+    let tail = outcome.lines.len().saturating_sub(400);
+    for line in outcome.lines.iter().skip(tail) {
+        println!("{line}");
+    }
+    for fault in &small.faults {
+        println!("left of the plan: {fault:?}");
+    }
+    for deed in &small.deeds {
+        println!("left of the plan: {deed:?}");
+    }
+    println!("left of the plan: {:?}", Plan { faults: Vec::new(), deeds: Vec::new(), ..small });
+    println!("shrunk from {}", summary(seed, &outcome));
+    println!("replay: cargo run --profile sim -p kvorum-sim -- --seed {seed}");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a swarm flies is real time; nothing inside a run sees it"
+)]
+fn swarm(limit: Duration, arguments: &Arguments) -> ExitCode {
+    let begun = std::time::Instant::now();
+    let (mut runs, mut commits, mut operations, mut told) = (0_u64, 0, 0, 0);
+    let mut seed = arguments.from;
+    while begun.elapsed() < limit {
+        let outcome = run(&Plan::of(seed), false);
+        runs += 1;
+        commits += outcome.commits;
+        operations += outcome.operations;
+        if outcome.failure.is_some() {
+            println!("{}", summary(seed, &outcome));
+            explain(seed, arguments.shrink);
+            return ExitCode::FAILURE;
+        }
+        if begun.elapsed().as_secs() / 5 > told {
+            told = begun.elapsed().as_secs() / 5;
+            eprintln!(
+                "{:>4} s: {runs} runs, {operations} operations, {commits} commits, next seed {}",
+                told * 5,
+                seed + 1
+            );
+        }
+        seed += 1;
+    }
+    println!(
+        "{runs} runs, {operations} operations, {commits} commits in {:.0} s: all promises kept",
+        begun.elapsed().as_secs_f64()
+    );
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,32 @@
+//! The sound core keeps every promise, seed after seed. `SEEDS=from..to` extends, `SEED=n` replays one.
+
+use kvorum_sim::plan::Plan;
+use kvorum_sim::run::run;
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse().expect("SEED=n or SEEDS=from..to");
+    if let Ok(seed) = std::env::var("SEED") {
+        let seed = number(&seed);
+        return seed..seed + 1;
+    }
+    let Ok(range) = std::env::var("SEEDS") else { return 1..18 };
+    let (from, to) = range.split_once("..").expect("SEEDS=from..to");
+    number(from)..number(to)
+}
+
+#[test]
+fn the_sound_core_keeps_its_promises() {
+    let (mut commits, mut reigns) = (0, 0);
+    for seed in seeds() {
+        let outcome = run(&Plan::of(seed), false);
+        let failure = outcome.failure.unwrap_or_default();
+        assert!(
+            failure.is_empty(),
+            "seed {seed}: {failure}\nreplay: cargo run --profile sim -p kvorum-sim -- --seed {seed}"
+        );
+        commits += outcome.commits;
+        reigns += outcome.reigns;
+    }
+    println!("{commits} commits in {reigns} reigns");
+    assert!(commits > 0 && reigns > 0, "something was done");
+}
