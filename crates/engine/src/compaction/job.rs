@@ -357,7 +357,7 @@ fn cursors(levels: &Levels, inputs: &[u64], space: Space) -> Result<Vec<Box<dyn 
         let chosen: Vec<_> =
             levels.level(level).iter().filter(|file| inputs.contains(&file.id())).cloned().collect();
         if level > 0 && space == Space::Data {
-            cursors.push(Box::new(LevelCursor::new(&chosen, &Bounds::all(), false, true)?));
+            cursors.push(Box::new(LevelCursor::new(&Arc::new(chosen), &Bounds::all(), false, true)?));
             continue;
         }
         for file in chosen.iter().filter(|file| file.meta.properties.entries_of(space) > 0) {

@@ -7,7 +7,7 @@ use crate::sst::{Head, TableIter};
 use crate::types::{Kind, Sequence, Space, Version};
 use crate::version::TableFile;
 use bytes::Bytes;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 /// A cursor over a part of a table. Of a table that came from elsewhere it leaves out what is above the ceiling, and takes everything as late.
@@ -132,8 +132,10 @@ impl Cursor for TableCursor {
 
 /// A cursor over the data space of tables whose keys don't overlap. Opens one at a time.
 pub(crate) struct LevelCursor {
-    /// Those that are still to come, the next one last.
-    rest: Vec<Arc<TableFile>>,
+    /// All of the level: shared, as there may be thousands.
+    tables: Arc<Vec<Arc<TableFile>>>,
+    /// Those of them that are still to come.
+    rest: Range<usize>,
     current: Option<TableCursor>,
     bounds: Bounds,
     backward: bool,
@@ -143,28 +145,25 @@ pub(crate) struct LevelCursor {
 impl LevelCursor {
     /// Over tables in key order.
     pub(crate) fn new(
-        tables: &[Arc<TableFile>],
+        tables: &Arc<Vec<Arc<TableFile>>>,
         bounds: &Bounds,
         backward: bool,
         bulk: bool,
     ) -> Result<LevelCursor> {
-        let overlaps = |table: &&Arc<TableFile>| {
-            bounds.overlaps(&table.meta.properties.smallest_key, &table.meta.properties.largest_key)
-        };
-        let mut rest: Vec<_> = tables.iter().filter(overlaps).cloned().collect();
-        if !backward {
-            rest.reverse();
-        }
-        let mut cursor = LevelCursor { rest, current: None, bounds: bounds.clone(), backward, bulk };
+        let start = tables.partition_point(|table| bounds.lie_above(&table.meta.properties.largest_key));
+        let end = tables.partition_point(|table| !bounds.lie_below(&table.meta.properties.smallest_key));
+        let (tables, bounds) = (Arc::clone(tables), bounds.clone());
+        let mut cursor = LevelCursor { tables, rest: start..end, current: None, bounds, backward, bulk };
         cursor.settle()?;
         Ok(cursor)
     }
 
     fn settle(&mut self) -> Result<()> {
         while self.current.as_ref().is_none_or(|current| current.head().is_none()) {
-            let Some(next) = self.rest.pop() else { return Ok(()) };
+            let next = if self.backward { self.rest.next_back() } else { self.rest.next() };
+            let Some(table) = next.and_then(|next| self.tables.get(next)) else { return Ok(()) };
             self.current =
-                Some(TableCursor::new(&next, Space::Data, &self.bounds, self.backward, self.bulk)?);
+                Some(TableCursor::new(table, Space::Data, &self.bounds, self.backward, self.bulk)?);
         }
         Ok(())
     }

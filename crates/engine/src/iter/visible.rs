@@ -114,17 +114,25 @@ impl Bounds {
 
     /// Whether a key from `smallest` to `largest` can lie between.
     pub(crate) fn overlaps(&self, smallest: &[u8], largest: &[u8]) -> bool {
-        let above = match &self.low {
-            Bound::Included(low) => largest >= &low[..],
-            Bound::Excluded(low) => largest > &low[..],
-            Bound::Unbounded => true,
-        };
-        let below = match &self.high {
-            Bound::Included(high) => smallest <= &high[..],
-            Bound::Excluded(high) => smallest < &high[..],
-            Bound::Unbounded => true,
-        };
-        above && below
+        !self.lie_above(largest) && !self.lie_below(smallest)
+    }
+
+    /// Whether all keys between lie above this one.
+    pub(crate) fn lie_above(&self, key: &[u8]) -> bool {
+        match &self.low {
+            Bound::Included(low) => key < &low[..],
+            Bound::Excluded(low) => key <= &low[..],
+            Bound::Unbounded => false,
+        }
+    }
+
+    /// Whether all keys between lie below this one.
+    pub(crate) fn lie_below(&self, key: &[u8]) -> bool {
+        match &self.high {
+            Bound::Included(high) => key > &high[..],
+            Bound::Excluded(high) => key >= &high[..],
+            Bound::Unbounded => false,
+        }
     }
 
     /// Whether no key can lie between.

@@ -72,14 +72,17 @@ impl Sources {
             cursors.push(Box::new(MemoryCursor::new(Arc::clone(memtable), space, bounds, backward)));
         }
         for (level, tables) in self.levels.iter().enumerate() {
-            let tables: Vec<_> = tables.iter().filter(above).cloned().collect();
+            let tables = match since {
+                None => Arc::clone(tables),
+                Some(_) => Arc::new(tables.iter().filter(above).cloned().collect()),
+            };
             if level > 0 && space == Space::Data {
                 if !tables.is_empty() {
                     cursors.push(Box::new(LevelCursor::new(&tables, bounds, backward, false)?));
                 }
                 continue;
             }
-            for table in &tables {
+            for table in tables.iter() {
                 let properties = &table.meta.properties;
                 let wanted = properties.entries_of(space) > 0
                     && (space != Space::Data

@@ -116,23 +116,23 @@ impl Drop for TableFile {
 /// A tree's tables. Never changed, only replaced.
 #[derive(Clone, Default)]
 pub(crate) struct Levels {
-    levels: [Vec<Arc<TableFile>>; LEVELS],
+    levels: [Arc<Vec<Arc<TableFile>>>; LEVELS],
 }
 
 impl Levels {
     /// The tables of a level: of level 0 the newest first, of others by key.
     pub(crate) fn level(&self, level: usize) -> &[Arc<TableFile>] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
+        self.levels.get(level).map_or(&[], |tables| tables)
     }
 
     /// All levels, from 0 down.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[Arc<TableFile>]> {
-        self.levels.iter().map(Vec::as_slice)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Vec<Arc<TableFile>>>> {
+        self.levels.iter()
     }
 
     /// All tables, the newest source first.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableFile>> {
-        self.levels.iter().flatten()
+        self.levels.iter().flat_map(|tables| tables.iter())
     }
 
     /// The table of a deeper level that may hold the key.
@@ -143,7 +143,7 @@ impl Levels {
     }
 
     pub(crate) fn add(&mut self, level: usize, table: Arc<TableFile>) {
-        let Some(tables) = self.levels.get_mut(level) else { return };
+        let Some(tables) = self.levels.get_mut(level).map(Arc::make_mut) else { return };
         let place = match level {
             // The order of the writes: it is told by their sequences, in whatever order tables came to be.
             0 => {
@@ -160,7 +160,7 @@ impl Levels {
     pub(crate) fn remove(&mut self, id: u64) -> Option<(usize, Arc<TableFile>)> {
         for (level, tables) in self.levels.iter_mut().enumerate() {
             if let Some(index) = tables.iter().position(|t| t.id() == id) {
-                return Some((level, tables.remove(index)));
+                return Some((level, Arc::make_mut(tables).remove(index)));
             }
         }
         None
