@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-const SIZES: Sizes = Sizes { level_0_bytes: 1000, table_bytes: 400 };
+const SIZES: Sizes = Sizes { level_0_bytes: 1000, table_bytes: 400, idle: false };
 
 static NO_BASELINE: LazyLock<HashMap<u64, u64>> = LazyLock::new(HashMap::new);
 
@@ -88,6 +88,19 @@ fn many_small_tables_are_merged_within_level_0_while_they_would_meet_far_more() 
         chosen(&levels(tables), &keep_all()),
         Some(Choice::Merge { inputs: (13..=20).rev().collect(), to: 0 })
     );
+}
+
+#[test]
+fn quiet_times_bring_down_what_does_not_press() {
+    let shape = |bytes| levels(vec![(0, table(9, 0, 50, 100)), (6, table(1, 0, 30, bytes))]);
+    let quiet = |levels: &Levels| {
+        let shape = Shape { levels: std::array::from_fn(|level| levels[level].iter().collect()) };
+        choose(&shape, &Sizes { idle: true, ..SIZES }, &keep_all(), &[])
+    };
+    assert_eq!(chosen(&shape(900), &keep_all()), None);
+    assert_eq!(quiet(&shape(900)), Some(Choice::Merge { inputs: vec![9, 1], to: 6 }));
+    assert_eq!(quiet(&shape(9000)), None, "it would cost far more than it is worth");
+    assert_eq!(quiet(&levels(vec![(0, table(9, 0, 50, 10))])), Some(Choice::Move { table: 9, to: 6 }));
 }
 
 #[test]

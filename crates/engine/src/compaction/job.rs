@@ -20,9 +20,14 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Bytes at which an output table is closed.
 const TABLE_BYTES: u64 = 32 << 20;
+/// The target of level 0, however much memory there is for writes: what stands there is read by every lookup.
+const LEVEL_0_BYTES_MAX: u64 = 64 << 20;
+/// Without a write for so long, compaction does what does not press.
+const QUIET_AFTER: Duration = Duration::from_secs(5);
 /// Tables in level 0 of a tree from which on its flushes wait: writes are then slowed to what compaction sustains.
 const LEVEL_0_TABLES_STOP: usize = 32;
 /// The same in targets of level 0.
@@ -48,6 +53,18 @@ struct State {
     baseline: HashMap<u64, u64>,
     /// Trees that were found in order, and how they stood then.
     in_order: HashMap<TreeId, Stand>,
+    /// The last sequence that was seen, and when it was new.
+    last_write: (Sequence, Duration),
+}
+
+impl State {
+    /// Whether nobody has written for a while.
+    fn is_quiet(&mut self, published: Sequence, now: Duration) -> bool {
+        if self.last_write.0 != published {
+            self.last_write = (published, now);
+        }
+        now.saturating_sub(self.last_write.1) >= QUIET_AFTER
+    }
 }
 
 #[derive(Default)]
@@ -91,14 +108,24 @@ impl Compactions {
 impl Shared {
     /// Compacts once, if a tree needs it. Answers whether there may be more to do.
     pub(crate) fn compact_some(&self) -> Result<bool> {
+        self.compact_next(false)
+    }
+
+    /// As [`Shared::compact_some`], also where nothing presses.
+    pub(crate) fn settle_some(&self) -> Result<bool> {
+        self.compact_next(true)
+    }
+
+    fn compact_next(&self, settle: bool) -> Result<bool> {
         let mut state = self.compactions.state.lock();
+        let idle = settle || state.is_quiet(self.published.load(Acquire), self.parts.clock.monotonic());
         let trees = self.tree_states();
         if state.in_order.len() > trees.len() * 2 + 64 {
             state.in_order.clear();
         }
         for step in 0..trees.len() {
             let index = (state.turn + step) % trees.len();
-            if self.compact_tree(&mut state, &trees[index])? {
+            if self.compact_tree(&mut state, &trees[index], idle)? {
                 state.turn = index + 1;
                 return Ok(true);
             }
@@ -107,8 +134,8 @@ impl Shared {
     }
 
     fn sizes(&self) -> Sizes {
-        let level_0_bytes = self.settings.write_budget_bytes();
-        Sizes { level_0_bytes, table_bytes: TABLE_BYTES.min(level_0_bytes) }
+        let level_0_bytes = self.settings.write_budget_bytes().min(LEVEL_0_BYTES_MAX);
+        Sizes { level_0_bytes, table_bytes: TABLE_BYTES.min(level_0_bytes), idle: false }
     }
 
     /// Bytes of a tree that compaction has yet to bring where they belong.
@@ -137,12 +164,12 @@ impl Shared {
         }
     }
 
-    fn compact_tree(&self, state: &mut State, tree: &Arc<TreeState>) -> Result<bool> {
-        let stand = Stand::of(self, tree);
+    fn compact_tree(&self, state: &mut State, tree: &Arc<TreeState>, idle: bool) -> Result<bool> {
+        let stand = Stand::of(self, tree, idle);
         if stand.tables == 0 || tree.dropped.load(Acquire) || state.in_order.get(&tree.id) == Some(&stand) {
             return Ok(false);
         }
-        let sizes = self.sizes();
+        let sizes = Sizes { idle, ..self.sizes() };
         let standing = Standing::of(self, tree);
         let Some(choice) = standing.choose(&sizes, standing.tombstone_floor, &state.baseline) else {
             state.in_order.insert(tree.id, stand);

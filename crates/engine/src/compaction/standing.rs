@@ -22,10 +22,11 @@ pub(super) struct Stand {
     oldest_view: Option<Sequence>,
     memory: MemorySpan,
     clears: usize,
+    idle: bool,
 }
 
 impl Stand {
-    pub(super) fn of(shared: &Shared, tree: &TreeState) -> Stand {
+    pub(super) fn of(shared: &Shared, tree: &TreeState, idle: bool) -> Stand {
         let sources = tree.sources.load();
         Stand {
             tables: sources.levels.tables().count(),
@@ -35,6 +36,7 @@ impl Stand {
             oldest_view: shared.snapshots.sequences().first().copied(),
             memory: memory_of(sources.memtables()),
             clears: sources.clears.as_ref().map_or(0, |clears| clears.marks.len()),
+            idle,
         }
     }
 }

@@ -14,6 +14,8 @@ const LEVEL_FACTOR: u64 = 10;
 const LEVEL_0_TABLES_MAX: usize = 8;
 /// Level 0 goes down, rather than being merged within itself, when what it meets there is at most this many times its size.
 const MEETS_FACTOR_MAX: u64 = 8;
+/// Level 0 is brought down in quiet times unless what it meets there is more than this many times its size.
+const SETTLED_PART: u64 = 16;
 /// Bytes that one compaction may take of level 0, in targets of that level.
 const LEVEL_0_TARGETS_MAX: u64 = 4;
 
@@ -24,6 +26,8 @@ pub(crate) struct Sizes {
     pub(crate) level_0_bytes: u64,
     /// Bytes at which an output table is closed.
     pub(crate) table_bytes: u64,
+    /// Whether there is time for what does not press: nobody has written for a while, or it was asked for.
+    pub(crate) idle: bool,
 }
 
 /// The tables of a tree, by level: of level 0 the newest first, of others by key.
@@ -59,8 +63,11 @@ pub(crate) fn choose(
         Some(0) => Some(from_level_0(shape, sizes, targets.base)),
         Some(level) => Some(down(shape, level, cheapest(shape, level)?)),
         None => {
-            let (level, table) = forgettable.worst(shape).or_else(|| points_into(shape, victims))?;
-            Some(rewrite(shape, level, table, targets.base))
+            let wasteful = forgettable.worst(shape).or_else(|| points_into(shape, victims));
+            if let Some((level, table)) = wasteful {
+                return Some(rewrite(shape, level, table, targets.base));
+            }
+            (sizes.idle && worth_settling(shape, targets.base)).then(|| all_of_level_0(shape, targets.base))
         }
     }
 }
@@ -138,6 +145,22 @@ fn from_level_0(shape: &Shape<'_>, sizes: &Sizes, base: usize) -> Choice {
         return Choice::Merge { inputs: run, to: 0 };
     }
     Choice::Merge { inputs: ids(inputs.iter().rev().copied().chain(met)), to: base }
+}
+
+/// Whether level 0 is worth bringing down though nothing presses: what stands there hides what stands below, and costs each lookup.
+fn worth_settling(shape: &Shape<'_>, base: usize) -> bool {
+    let tables = &shape.levels[0];
+    let met = bytes_of(&overlapping(&shape.levels[base], tables));
+    bytes_of(tables) * SETTLED_PART > met && !tables.is_empty()
+}
+
+fn all_of_level_0(shape: &Shape<'_>, base: usize) -> Choice {
+    let tables = &shape.levels[0];
+    let met = overlapping(&shape.levels[base], tables);
+    match (&tables[..], &met[..]) {
+        ([only], []) => Choice::Move { table: only.id, to: base },
+        _ => Choice::Merge { inputs: ids(tables.iter().copied().chain(met)), to: base },
+    }
 }
 
 /// The newest tables of level 0, as far as none is larger than all newer ones together: so each entry is merged a logarithmic number of

@@ -112,7 +112,7 @@ impl Store {
     /// `Io`, `DiskFull` and `Damaged` of the files, `Poisoned`, `Closed`.
     pub fn compact(&self) -> Result<()> {
         self.shared.check_open()?;
-        while self.shared.compact_some()? {
+        while self.shared.settle_some()? {
             self.shared.check_open()?;
         }
         self.shared.note_debt();
