@@ -126,6 +126,8 @@ mod compaction;
 mod error;
 mod flush;
 pub mod fs;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod iter;
 mod memtable;
 mod options;

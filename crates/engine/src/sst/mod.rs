@@ -11,6 +11,8 @@ mod properties;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fuzzing"))]
+mod walk;
 mod writer;
 
 pub(crate) use crate::types::Space;
@@ -30,3 +32,7 @@ pub(crate) const SPACES: usize = 3;
 
 /// The spaces in the order in which they stand in a table.
 pub(crate) const ALL_SPACES: [Space; SPACES] = [Space::Data, Space::Notes, Space::Clears];
+#[cfg(test)]
+pub(crate) use format::open_block;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use walk::{walk_block, walk_table};
