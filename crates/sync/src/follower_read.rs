@@ -95,9 +95,7 @@ impl FollowerReads {
                 return true;
             }
             let ready = |state: &KeyState| {
-                state.wait <= checkpoint
-                    && (core.log.has(state.committed) || state.committed == OpId::ZERO)
-                    && (!asked.labelled || state.pending == OpId::ZERO || state.pending >= state.committed)
+                state.wait <= checkpoint && (core.log.has(state.committed) || state.committed == OpId::ZERO)
             };
             if !keys.as_slice().iter().all(ready) {
                 return true;
@@ -107,7 +105,11 @@ impl FollowerReads {
                 .iter()
                 .map(|state| KeyState {
                     committed: if state.committed > checkpoint { state.committed } else { OpId::ZERO },
-                    pending: if asked.labelled { state.pending } else { OpId::ZERO },
+                    pending: if asked.labelled && state.pending > state.committed {
+                        state.pending
+                    } else {
+                        OpId::ZERO
+                    },
                     wait: OpId::ZERO,
                 })
                 .collect();

@@ -112,7 +112,12 @@ impl Replica {
             self.core.send_behind(from, adopted_message(&self.core), self.core.adopted_record, out);
             return;
         }
-        if self.resync.as_ref().is_none_or(|resync| resync.adopt.promise != adopt.promise) {
+        // The leader's word replaces the manager's: those that could serve the manager's S may be gone by now.
+        let leads = |adopt: &Adopt| adopt.basis_epoch == adopt.promise.epoch;
+        let goes_on = |resync: &Resync| {
+            resync.adopt.promise == adopt.promise && (leads(&resync.adopt) || !leads(&adopt))
+        };
+        if !self.resync.as_deref().is_some_and(goes_on) {
             self.abandon(out);
             self.resync = Some(Box::new(Resync::begin(&mut self.core, now, adopt, out)));
         }

@@ -229,3 +229,28 @@ fn every_rule_has_a_test_that_switches_it_off() {
         .collect();
     assert!(missing.is_empty(), "rules that no test switches off: {missing:?}");
 }
+
+#[test]
+fn a_stale_view_says_its_age_and_a_leader_cut_off_grows_old() {
+    let mut group = Group::led(&config());
+    group.propose(1, &[]).unwrap();
+    group.settle();
+    assert_eq!(group.replica(3).stale_view(group.now), Some((op(1, 1), None)), "nothing is known yet");
+    let sent = group.now;
+    for number in [1, 3] {
+        let mut out = kvorum_sync::Effects::new();
+        group.member(number).replica.as_mut().unwrap().refresh_age(sent, &mut out);
+        for effect in out.drain() {
+            if let Effect::Send { to, message, .. } = effect {
+                group.network.push_back((store(number), to, message));
+            }
+        }
+    }
+    group.run();
+    // The leader's round was under way when the follower's question came: that one waits for the next.
+    group.now = group.now.after_micros(5_000);
+    assert_eq!(group.replica(3).stale_view(group.now), Some((op(1, 1), Some(5_000))));
+    group.cut_off(1);
+    group.now = group.now.after_micros(5_000);
+    assert_eq!(group.replica(1).stale_view(group.now), Some((op(1, 1), Some(10_000))));
+}
