@@ -98,7 +98,7 @@ impl Replica {
         if let Role::Leader(leader) = &mut self.role {
             let own = self.core.id;
             leader.read(&mut self.core, now, Asker::Point(own, now), crate::names::Names::none(), out);
-        } else if let Some(leader) = self.leader() {
+        } else if let Some(leader) = self.leader().filter(|leader| *leader != self.core.id) {
             self.reads.ask_point(&self.core, now, leader, out);
         }
     }
