@@ -1,5 +1,6 @@
 //! A node: opening, closing, and what all of it shares.
 
+use crate::backup::{self, Saves};
 use crate::clock::{HybridClock, Time};
 use crate::cursor::Cursors;
 use crate::entity::Entity;
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     durability: AtomicU8,
     background_threads: bool,
     pub(crate) upkeep: upkeep::Worker,
+    pub(crate) saves: Arc<Saves>,
 }
 
 /// Sizes in bytes beyond which the store takes nothing.
@@ -89,7 +91,10 @@ impl Node {
     pub fn open_with(settings: NodeSettings, parts: NodeParts) -> Result<Node> {
         let clock = Arc::clone(&parts.storage.clock);
         let limits = Limits::of(&settings);
+        let fs = Arc::clone(&parts.storage.fs);
+        backup::refuse_backup(&*fs, &settings.data_dir)?;
         let store = Store::open(&settings.data_dir, store_settings(&settings, &parts), parts.storage)?;
+        let saves = Saves::open(fs, &settings.data_dir, Arc::clone(&clock))?;
         let (system, found) = System::open(&store)?;
         let store_id = found.store_id.unwrap_or(parts.seed.to_le_bytes());
         let epoch = system.begin(&store, &found, store_id, &settings.entity_namespace)?;
@@ -105,6 +110,7 @@ impl Node {
             durability: AtomicU8::new(settings.durability as u8),
             background_threads: parts.background_threads,
             upkeep: upkeep::Worker::default(),
+            saves: Arc::new(saves),
             settings,
             store,
             system,

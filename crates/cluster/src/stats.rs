@@ -1,5 +1,6 @@
 //! Figures about a node.
 
+use crate::backup::SaveStats;
 use crate::namespace::{self, NamespaceId};
 use crate::node::Node;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct NodeStats {
     pub namespaces: Vec<NamespaceStats>,
     /// Why the store takes no writes until the node is started again, if so.
     pub poisoned: Option<String>,
+    /// Checkpoints and backups.
+    pub saves: SaveStats,
     /// Figures of the storage engine, by name, for `/metrics`.
     pub engine: Vec<(&'static str, u64)>,
 }
@@ -48,6 +51,7 @@ pub(crate) fn collect(node: &Node) -> NodeStats {
         epoch: inner.epoch,
         namespaces: namespaces.collect(),
         poisoned: inner.store.stats().poisoned,
+        saves: inner.saves.stats(inner.store.visible()),
         engine: engine(node),
     }
 }

@@ -85,6 +85,21 @@ impl System {
         Ok(epoch)
     }
 
+    /// Makes a store that was copied from another one a store of its own: with its own id, and an epoch so far above that the other one does
+    /// not come there: an op id of the one is none of the other's. Answers the epoch.
+    pub(crate) fn become_new(&self, store: &Store, id: [u8; 16]) -> Result<u64> {
+        let mut batch = Batch::new();
+        self.put(&mut batch, STORE_ID, &id);
+        {
+            let mut state = self.state.lock();
+            // `next_epoch` takes the last step, and refuses at the end.
+            state.epoch = (state.epoch + EPOCHS_APART - 1).min(EPOCH_MAX);
+        }
+        let epoch = self.next_epoch(&mut batch)?;
+        store.write(batch, Durability::Synced)?.wait().map_err(Error::from)?;
+        Ok(epoch)
+    }
+
     /// Adds the node's time to a batch.
     pub(crate) fn put_time(&self, batch: &mut Batch, time_ms: u64) {
         self.put(batch, TIME, &time_ms.to_le_bytes());
@@ -112,6 +127,10 @@ impl System {
         batch.put(&self.tree, key, version, value, Attributes::default());
     }
 }
+
+/// Epochs between a store and one restored from its backup: more starts than come between a backup and a restore, few enough for thousands of
+/// restores.
+const EPOCHS_APART: u64 = 1024;
 
 /// More threads than will ever be between taking a version and writing it.
 const WRITERS_MAX: u64 = 65_536;

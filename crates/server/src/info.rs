@@ -6,6 +6,7 @@ use crate::shared::Shared;
 use kvorum_cluster::NodeStats;
 use kvorum_model::Args;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// A section's lines, without its heading.
 type Section = fn(&Shared, &NodeStats, &mut String) -> std::fmt::Result;
@@ -80,7 +81,18 @@ fn memory(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result 
 }
 
 fn persistence(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::Result {
-    write!(out, "loading:0\r\nasync_loading:0\r\naof_enabled:1\r\n")?;
+    write!(out, "loading:0\r\nasync_loading:0\r\n")?;
+    let saves = &figures.saves;
+    let status = if saves.last_failed { "err" } else { "ok" };
+    let seconds =
+        |time: Option<Duration>| time.map_or(-1, |time| i64::try_from(time.as_secs()).unwrap_or(-1));
+    write!(out, "rdb_changes_since_last_save:{}\r\n", saves.changes)?;
+    write!(out, "rdb_bgsave_in_progress:{}\r\n", u8::from(saves.running.is_some()))?;
+    write!(out, "rdb_last_save_time:{}\r\nrdb_last_bgsave_status:{status}\r\n", saves.last_ms / 1000)?;
+    write!(out, "rdb_last_bgsave_time_sec:{}\r\n", seconds(saves.last_took))?;
+    write!(out, "rdb_current_bgsave_time_sec:{}\r\nrdb_saves:{}\r\n", seconds(saves.running), saves.saves)?;
+    write!(out, "backup_in_progress:{}\r\n", u8::from(saves.streaming))?;
+    write!(out, "aof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_last_bgrewrite_status:ok\r\n")?;
     write!(out, "durability:{}\r\n", crate::configuration::durability_name(shared.node.durability()))?;
     for (name, value) in &figures.engine {
         write!(out, "engine_{name}:{value}\r\n")?;

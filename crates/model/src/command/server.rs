@@ -8,6 +8,8 @@ use crate::spec::{AnswerFn, CommandSpec, Run, SessionCommand};
 const ANY_TIME: Flags = Flags::LOADING.with(Flags::STALE);
 const ADMIN: Flags = ANY_TIME.with(Flags::ADMIN).with(Flags::NOSCRIPT);
 
+const SAVING: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_ASYNC_LOADING);
+
 const fn session(name: &'static str, arity: i32, run: SessionCommand) -> CommandSpec {
     CommandSpec::new(name, arity, Group::Server, Run::Session(run))
 }
@@ -43,6 +45,20 @@ pub(crate) const SPECS: &[CommandSpec] = &[
         ])
         .differs("All acknowledged writes are kept, with NOSAVE too.")
         .docs("1.0.0", "Stops the server."),
+    session("bgsave", -1, SessionCommand::BgSave)
+        .flags(SAVING)
+        .arguments(&[Argument::word("schedule", "SCHEDULE").since("3.2.2").optional()])
+        .differs("Makes a checkpoint in `checkpoints` below the data folder, at the cost of a flush; the last one is kept. See backup.md.")
+        .docs("1.0.0", "Makes a checkpoint of all data in the background."),
+    session("save", 1, SessionCommand::Save)
+        .flags(SAVING.with(Flags::NO_MULTI))
+        .differs("As BGSAVE, and answers when it is done; other clients go on.")
+        .docs("1.0.0", "Makes a checkpoint of all data."),
+    session("lastsave", 1, SessionCommand::LastSave)
+        .flags(ANY_TIME.with(Flags::FAST))
+        .category(Categories::ADMIN.with(Categories::DANGEROUS))
+        .tips(&["nondeterministic_output"])
+        .docs("1.0.0", "Returns when the last checkpoint was made: Unix seconds."),
     CommandSpec::new("config", -2, Group::Server, Run::Container)
         .subcommands(CONFIG)
         .costs("Depends on subcommand.")

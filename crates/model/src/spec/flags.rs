@@ -19,9 +19,10 @@ impl Flags {
     pub const NO_AUTH: Flags = Flags(1 << 9);
     pub const NO_MULTI: Flags = Flags(1 << 10);
     pub const ALLOW_BUSY: Flags = Flags(1 << 11);
+    pub const NO_ASYNC_LOADING: Flags = Flags(1 << 12);
 }
 
-const FLAG_NAMES: [(Flags, &str); 12] = [
+const FLAG_NAMES: [(Flags, &str); 13] = [
     (Flags::WRITE, "write"),
     (Flags::READONLY, "readonly"),
     (Flags::DENYOOM, "denyoom"),
@@ -34,6 +35,7 @@ const FLAG_NAMES: [(Flags, &str); 12] = [
     (Flags::NO_AUTH, "no_auth"),
     (Flags::NO_MULTI, "no_multi"),
     (Flags::ALLOW_BUSY, "allow_busy"),
+    (Flags::NO_ASYNC_LOADING, "no_async_loading"),
 ];
 
 impl Flags {

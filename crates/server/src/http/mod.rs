@@ -1,5 +1,6 @@
-//! HTTP: entities, the small JSON API, health, metrics.
+//! HTTP: entities, the small JSON API, backups, health, metrics.
 
+mod backup;
 mod body;
 mod entity;
 mod guard;
@@ -30,7 +31,7 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths that exist, as a 400 names them.
-const PATHS: &str = "/v0/entity, /v0/entities, /get, /set, /del, /healthz, /readyz, /metrics";
+const PATHS: &str = "/v0/entity, /v0/entities, /get, /set, /del, /v1/backup, /healthz, /readyz, /metrics";
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
@@ -93,6 +94,10 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
         "/del" => {
             only(&head.method, &[Method::DELETE])?;
             json::delete(shared, &query).await
+        }
+        "/v1/backup" => {
+            only(&head.method, &[Method::POST])?;
+            backup::take(shared).await
         }
         "/healthz" | "/readyz" | "/metrics" => {
             only(&head.method, &[Method::GET, Method::HEAD])?;

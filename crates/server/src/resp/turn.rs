@@ -5,11 +5,11 @@ use super::parser::Batch;
 use crate::clients::Client;
 use crate::counters;
 use crate::network::Local;
-use crate::session::{Admitted, Session};
+use crate::session::{self, Admitted, Session};
 use crate::settings::ServerSettings;
 use crate::shared::Shared;
 use kvorum_cluster::{Fetched, Prefetch, Request};
-use kvorum_model::{Args, ErrorReply, Reply, Run};
+use kvorum_model::{Args, CommandSpec, ErrorReply, Reply, Run, SessionCommand};
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -158,6 +158,10 @@ impl Turn {
             }
             Admitted::Exec => return self.exec(stream).await,
             Admitted::Watch(args) => self.watch(args, stream).await?,
+            Admitted::Own(CommandSpec { run: Run::Session(SessionCommand::Save), .. }, _) => {
+                self.flush(stream).await?;
+                session::save(self.session.shared.node.clone()).await
+            }
             Admitted::Own(spec, args) => match (spec.run, self.session.own(spec, args)) {
                 (_, Err(error)) => Reply::Error(error),
                 (Run::Session(_), Ok(None)) => return Ok(()),

@@ -3,9 +3,11 @@
 mod client;
 mod config;
 mod connection;
+mod save;
 mod transaction;
 
 pub(crate) use connection::REDIS_VERSION;
+pub(crate) use save::save;
 pub(crate) use transaction::Queue;
 
 use crate::clients::Client;
@@ -180,6 +182,8 @@ impl Session {
             C::ClientList => self.client_list(args),
             C::ClientInfo => Ok(self.client_info()),
             C::Time => Ok(connection::time()),
+            C::BgSave => self.background_save(args),
+            C::LastSave => Ok(self.last_save()),
             C::Shutdown => return self.stop_server(args).map(|()| None),
             C::Multi => self.multi(),
             C::Discard => self.discard(),
@@ -187,7 +191,9 @@ impl Session {
                 self.watched.clear();
                 Ok(Reply::Ok)
             }
-            C::Exec | C::Watch => Err(ErrorReply::new("ERR EXEC and WATCH are for the turn to execute")),
+            C::Exec | C::Watch | C::Save => {
+                Err(ErrorReply::new("ERR EXEC, WATCH and SAVE are for the turn to execute"))
+            }
         };
         reply.map(Some)
     }
