@@ -86,14 +86,16 @@ impl System {
     }
 
     /// Makes a store that was copied from another one a store of its own: with its own id, and an epoch so far above that the other one does
-    /// not come there: an op id of the one is none of the other's. Answers the epoch.
+    /// not come there: an op id of the one is none of the other's. Where damage took the epoch, half of all epochs are passed by. Answers the
+    /// epoch.
     pub(crate) fn become_new(&self, store: &Store, id: [u8; 16]) -> Result<u64> {
         let mut batch = Batch::new();
         self.put(&mut batch, STORE_ID, &id);
         {
             let mut state = self.state.lock();
             // `next_epoch` takes the last step, and refuses at the end.
-            state.epoch = (state.epoch + EPOCHS_APART - 1).min(EPOCH_MAX);
+            let known = if state.epoch == 0 { EPOCH_MAX / 2 } else { state.epoch };
+            state.epoch = (known + EPOCHS_APART - 1).min(EPOCH_MAX);
         }
         let epoch = self.next_epoch(&mut batch)?;
         store.write(batch, Durability::Synced)?.wait().map_err(Error::from)?;

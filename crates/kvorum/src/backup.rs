@@ -65,8 +65,8 @@ pub(crate) fn restore(settings: &Settings, source: &Path) -> Result<(), String> 
     let meter = Meter::new("restore");
     let restored = backup::restore(&parts, source, data, &mut |done| meter.show(done));
     meter.end();
-    let restored =
-        restored.map_err(|error| format!("cannot restore {} to {}: {error}", source.display(), data.display()))?;
+    let restored = restored
+        .map_err(|error| format!("cannot restore {} to {}: {error}", source.display(), data.display()))?;
     println!("restored {} to {}: {}", source.display(), data.display(), about(&restored.page));
     println!("a store of its own: id {}, epoch {}", restored.store_id, restored.epoch);
     println!("serve it with: kvorum --data {}", data.display());
@@ -75,7 +75,13 @@ pub(crate) fn restore(settings: &Settings, source: &Path) -> Result<(), String> 
 
 /// A backup in a few words.
 pub(crate) fn about(page: &Page) -> String {
-    format!("{} files, {}, store {}, sequence {}", page.files.len(), show_size(page.bytes()), page.store_id, page.sequence)
+    format!(
+        "{} files, {}, store {}, sequence {}",
+        page.files.len(),
+        show_size(page.bytes()),
+        page.store_id,
+        page.sequence
+    )
 }
 
 /// A size to be read by people; exact where that is short.

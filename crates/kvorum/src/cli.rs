@@ -1,7 +1,7 @@
 //! The command line. Its flags are made from the table of settings.
 
 use crate::settings::{CONFIG_VARIABLE, Sources, TABLE};
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
 
 /// What the program was asked to do.
@@ -10,6 +10,12 @@ pub(crate) enum Command {
     Serve(Sources),
     /// Show the settings in force.
     PrintConfig(Sources),
+    /// Take a backup of a running node.
+    Backup { sources: Sources, target: PathBuf },
+    /// Make a store of a backup.
+    Restore { sources: Sources, source: PathBuf },
+    /// Look for damage in a closed store or a backup.
+    Check { sources: Sources, dir: PathBuf, salvage: Option<PathBuf> },
 }
 
 /// Reads the command line and the environment; ends the program with a message if they make no sense.
@@ -25,6 +31,17 @@ pub(crate) fn parse() -> Command {
             }
             Command::PrintConfig(sources(matches))
         }
+        Some(("backup", matches)) => {
+            Command::Backup { sources: sources(matches), target: folder(matches, "target") }
+        }
+        Some(("restore", matches)) => {
+            Command::Restore { sources: sources(matches), source: folder(matches, "source") }
+        }
+        Some(("check", matches)) => Command::Check {
+            sources: sources(matches),
+            dir: folder(matches, "dir"),
+            salvage: matches.get_one::<PathBuf>("salvage").cloned(),
+        },
         Some((_, matches)) => Command::Serve(sources(matches)),
         None => Command::Serve(sources(&matches)),
     }
@@ -40,6 +57,30 @@ fn program() -> clap::Command {
         .arg(Arg::new("print").long("print").action(ArgAction::SetTrue).help("Print them"))
         .args(flags())
         .args_override_self(true);
+    let backup = clap::Command::new("backup")
+        .about("Take a backup of a running node, over HTTP")
+        .arg(named_folder("target", "TARGET", "Folder of the backup; must not exist or be empty"))
+        .args(flags_of(&["http", "requirepass"]))
+        .args_override_self(true);
+    let restore = clap::Command::new("restore")
+        .about("Make a new store of a backup")
+        .arg(named_folder("source", "SOURCE", "Folder of the backup, or of a checkpoint that BGSAVE made"))
+        .args(flags_of(&["data"]))
+        .args_override_self(true);
+    let salvage =
+        Arg::new("salvage").long("salvage").value_name("TARGET").value_parser(value_parser!(PathBuf));
+    let check = clap::Command::new("check")
+        .about(
+            "Look for damage in the store of a node that does not run, or in a backup; changes nothing there",
+        )
+        .arg(named_folder("dir", "DIR", "Folder of the store or backup"))
+        .arg(
+            salvage.help(
+                "Bring what is whole into a new store in this folder, which must not exist or be empty",
+            ),
+        )
+        .args(flags_of(&["wal_dir", "memory", "max_value"]))
+        .args_override_self(true);
     clap::Command::new("kvorum")
         .about("A distributed key-value database: Redis protocol and HTTP. Without arguments it serves a single node on ./kvorum-data.")
         .version(env!("CARGO_PKG_VERSION"))
@@ -48,6 +89,21 @@ fn program() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve)
         .subcommand(config)
+        .subcommands([backup, restore, check])
+}
+
+fn named_folder(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).value_name(name).help(help).required(true).value_parser(value_parser!(PathBuf))
+}
+
+fn folder(matches: &ArgMatches, id: &str) -> PathBuf {
+    matches.get_one::<PathBuf>(id).cloned().unwrap_or_default()
+}
+
+/// The flags of some settings, by name; the settings file and the environment count for all.
+fn flags_of(names: &[&str]) -> Vec<Arg> {
+    let wanted = |flag: &Arg| flag.get_id() == "config" || names.iter().any(|name| flag.get_id() == name);
+    flags().into_iter().filter(wanted).collect()
 }
 
 fn flags() -> Vec<Arg> {
@@ -65,7 +121,8 @@ fn flags() -> Vec<Arg> {
 }
 
 fn sources(matches: &ArgMatches) -> Sources {
-    let given = |name| matches.get_one::<String>(name).cloned();
+    // A subcommand may not have the flag.
+    let given = |name| matches.try_get_one::<String>(name).ok().flatten().cloned();
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Sources {

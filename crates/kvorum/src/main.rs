@@ -1,7 +1,10 @@
 //! The `kvorum` program: settings, subcommands, start lines, signals.
 #![forbid(unsafe_code)]
 
+mod backup;
+mod check;
 mod cli;
+mod meter;
 mod probe;
 mod serve;
 mod settings;
@@ -16,6 +19,15 @@ fn main() -> ExitCode {
     let command = cli::parse();
     let outcome = match command {
         cli::Command::Serve(sources) => load(&sources).and_then(|settings| serve::serve(&settings)),
+        cli::Command::Backup { sources, target } => {
+            load(&sources).and_then(|settings| backup::backup(&settings, &target))
+        }
+        cli::Command::Restore { sources, source } => {
+            load(&sources).and_then(|settings| backup::restore(&settings, &source))
+        }
+        cli::Command::Check { sources, dir, salvage } => {
+            load(&sources).and_then(|settings| check::check(&settings, &dir, salvage.as_deref()))
+        }
         cli::Command::PrintConfig(sources) => load(&sources).map(|settings| print!("{}", settings.print())),
     };
     match outcome {

@@ -16,8 +16,8 @@ mod save;
 mod stream;
 
 pub use page::{BackupFile, Page};
-pub use receive::receive;
-pub use restore::{Restored, inspect, restore};
+pub use receive::{check_target, receive};
+pub use restore::{Restored, inspect, is_backup, make_own, restore};
 pub use save::SaveStats;
 pub(crate) use save::Saves;
 pub use stream::Backup;

@@ -32,8 +32,8 @@ pub fn receive(
     received
 }
 
-/// Refuses a target that holds something.
-pub(super) fn check_target(fs: &dyn Fs, target: &Path) -> Result<()> {
+/// Refuses a folder that holds something.
+pub fn check_target(fs: &dyn Fs, target: &Path) -> Result<()> {
     match list(fs, target)?.first() {
         Some(entry) => Err(Error::Invalid(format!(
             "{} is not empty: it holds {}. Name a folder that does not exist or is empty",

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::node::NodeParts;
 use crate::system::System;
 use kvorum_engine::fs::{File, Fs};
-use kvorum_engine::{Parts, Settings, Store};
+use kvorum_engine::{Settings, Store};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -98,17 +98,37 @@ fn id_text(id: &[u8; 16]) -> String {
 /// Gives the store in `copy` an id and an epoch of its own, and makes a checkpoint of that in `target`: a store without a log, so that its
 /// first start may put the log wherever it is told. Answers the epoch.
 fn make_new(parts: &NodeParts, copy: &Path, target: &Path) -> Result<u64> {
-    let mut settings = Settings::default();
-    settings.memory_bytes = MEMORY_BYTES;
-    settings.wal_segment_bytes = 1 << 20;
-    settings.background_threads = false;
-    let storage = Parts::new(Arc::clone(&parts.storage.fs), Arc::clone(&parts.storage.clock));
-    let store = Store::open(copy, settings, storage)?;
+    let store = open_store(parts, copy)?;
     let (system, _) = System::open(&store)?;
     let epoch = system.become_new(&store, parts.seed.to_le_bytes())?;
     store.checkpoint(target)?;
     store.close()?;
     Ok(epoch)
+}
+
+/// Gives the closed store in `dir` an id and an epoch of its own, where it is: it was made of another one and has not all that the other has
+/// acknowledged. Answers the id. Blocks.
+pub fn make_own(parts: &NodeParts, dir: &Path) -> Result<String> {
+    let store = open_store(parts, dir)?;
+    let (system, _) = System::open(&store)?;
+    system.become_new(&store, parts.seed.to_le_bytes())?;
+    store.flush()?;
+    store.close()?;
+    Ok(id_text(&parts.seed.to_le_bytes()))
+}
+
+fn open_store(parts: &NodeParts, dir: &Path) -> Result<Store> {
+    let mut settings = Settings::default();
+    settings.memory_bytes = MEMORY_BYTES;
+    settings.wal_segment_bytes = 1 << 20;
+    settings.background_threads = false;
+    Ok(Store::open(dir, settings, parts.storage.clone())?)
+}
+
+/// Whether a folder is a backup's.
+pub fn is_backup(fs: &dyn Fs, dir: &Path) -> Result<bool> {
+    let page = dir.join(PAGE);
+    fs.exists(&page).map_err(|error| failed("look for", &page, error))
 }
 
 /// Moves a finished store into its folder. `FORMAT` comes last: without it, but with `CURRENT`, which comes first, nobody opens the folder.
@@ -136,7 +156,7 @@ fn move_up(fs: &dyn Fs, from: &Path, to: &Path) -> Result<()> {
 /// Reads a backup's page.
 pub(super) fn read_page(fs: &dyn Fs, dir: &Path) -> Result<Page> {
     let path = dir.join(PAGE);
-    if !fs.exists(&path).map_err(|error| failed("look for", &path, error))? {
+    if !is_backup(fs, dir)? {
         return Err(Error::Invalid(format!("{} is no backup: it has no file {PAGE}", dir.display())));
     }
     let file = fs.open(&path, false).map_err(|error| failed("open", &path, error))?;

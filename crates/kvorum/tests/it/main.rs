@@ -1,5 +1,6 @@
 //! Integration tests of the program and of the workspace as a whole.
 
+mod backup;
 mod doors;
 mod kill;
 mod process;
