@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use kvorum_engine::fs::{DirEntry, File, Fs};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes read, hashed, sent and written at once.
@@ -28,7 +29,7 @@ impl Hasher {
 
 /// The system refused something.
 pub(super) fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
-    kvorum_engine::Error::io(action, path, error).into()
+    kvorum_engine::Error::Io { action, path: path.to_owned(), source: Arc::new(error) }.into()
 }
 
 /// Bytes are not what they should be.
@@ -38,7 +39,8 @@ pub(super) fn damaged(
     expected: impl Into<String>,
     found: impl Into<String>,
 ) -> Error {
-    kvorum_engine::Error::damaged(path, offset, expected, found).into()
+    let (path, expected, found) = (path.to_owned(), expected.into(), found.into());
+    kvorum_engine::Error::Damaged { path, offset, expected, found }.into()
 }
 
 /// `root/name`, where `name` has slashes between its parts on every system.
@@ -93,7 +95,7 @@ pub(super) fn write_whole(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> 
 
 /// A new file that is written from its start.
 pub(super) struct Output<'p> {
-    file: std::sync::Arc<dyn File>,
+    file: Arc<dyn File>,
     path: &'p Path,
     offset: u64,
 }

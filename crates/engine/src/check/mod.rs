@@ -152,6 +152,12 @@ impl Source {
 
     /// Gives every whole record of the log to `replay`, in order; answers what is damaged in between.
     fn read_log(&self, replay: &mut dyn FnMut(crate::Sequence, &[u8])) -> Result<Vec<Error>> {
+        let dir = &self.wal_dir;
+        if !self.files.fs.exists(dir).map_err(|e| Error::io("look for", dir, e))? {
+            // A checkpoint has no log until it is opened.
+            let lost = || Error::damaged(dir, 0, "the folder of the log", "no folder");
+            return Ok(self.state.log_begins.is_none().then(lost).into_iter().collect());
+        }
         wal::read_whole_records(&*self.files.fs, &self.wal_dir, self.state.needed_from.max(1), replay)
     }
 
