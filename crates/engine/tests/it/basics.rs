@@ -176,3 +176,25 @@ fn trees_made_together_are_all_there_and_keep_their_ids() {
     let again = store.trees(&["c", "a", "b", "a"], TreeSettings::default()).unwrap();
     assert_eq!(again.iter().map(|tree| tree.id()).collect::<Vec<_>>(), ids);
 }
+
+#[test]
+fn a_batch_is_used_again() {
+    let (_dir, store) = store();
+    let (one, two) = (
+        store.tree("one", TreeSettings::default()).unwrap(),
+        store.tree("two", TreeSettings::default()).unwrap(),
+    );
+    let mut batch = Batch::new();
+    batch.put(&one, &[0; 70_000], 1, b"", Attributes::default());
+    assert!(matches!(store.write(&batch, Durability::Written), Err(Error::TooLarge { what: "key", .. })));
+    batch.reset();
+    assert!(batch.is_empty());
+    batch.put(&two, b"k", 9, b"v", Attributes::default());
+    for _ in 0..2 {
+        store.write(&batch, Durability::Written).expect("taken").wait().expect("written");
+        batch.reset();
+        batch.put(&one, b"k", 9, b"v", Attributes::default());
+    }
+    assert_eq!(value(one.get(b"k", &View::newest()).unwrap()), Some("v".into()));
+    assert_eq!(value(two.get(b"k", &View::newest()).unwrap()), Some("v".into()));
+}
