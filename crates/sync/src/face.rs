@@ -126,7 +126,8 @@ impl Replica {
                     })
             }
         };
-        role && self.resync.is_none()
+        role && self.nominated.is_none()
+            && self.resync.is_none()
             && self.filling.is_none()
             && self.servings.is_empty()
             && self.core.quiet()

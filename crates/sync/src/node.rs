@@ -8,6 +8,7 @@ use crate::error::Refusal;
 use crate::follower_read::FollowerReads;
 use crate::input::{Input, StepDown};
 use crate::log::COMMITTED;
+use crate::membership::Membership;
 use crate::message::{Message, ReadWhat};
 use crate::read::Asker;
 use crate::records::Pending;
@@ -29,6 +30,8 @@ pub struct Replica {
     pub(crate) reads: FollowerReads,
     /// Items of a deposed leader whose clients wait, each with its fate if the adopted reign comes to lead.
     pub(crate) held: Vec<(OpId, Outcome)>,
+    /// A nomination that waits for the end of a lease that this member granted.
+    pub(crate) nominated: Option<(Epoch, Membership)>,
     /// When a hole below the commit point was last complained of.
     pub(crate) lacked: Option<(u64, Moment)>,
     /// The leader's last serial, as far as it told.
@@ -73,6 +76,7 @@ impl Replica {
             servings: Servings::default(),
             reads: FollowerReads::default(),
             held: Vec::new(),
+            nominated: None,
             lacked: None,
             head: 0,
         }
@@ -365,6 +369,7 @@ impl Replica {
 
     fn tick(&mut self, now: Moment, out: &mut Effects) {
         self.core.store_checkpoint(out);
+        self.retry_nomination(now, out);
         self.servings.tick(&self.core, now, out);
         if let Some(mut resync) = self.resync.take() {
             resync.tick(&mut self.core, now, out);

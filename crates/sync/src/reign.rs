@@ -31,6 +31,11 @@ impl Replica {
             self.core.ask(now, Ask::StaleEpoch, epoch, out);
             return;
         }
+        if self.core.asked_promise(now, promise) == Asked::Bound {
+            // A lease that this member granted still runs: its own promise has to wait as well as anybody's.
+            self.nominated = Some((epoch, membership));
+            return;
+        }
         if !self.core.counts() || !membership.new.contains(self.core.id) {
             self.core.ask(now, Ask::Rebuilding, epoch, out);
             return;
@@ -39,12 +44,20 @@ impl Replica {
         self.role = Role::Manager(Box::new(Manager::begin(&self.core, now, membership, out)));
     }
 
+    /// Takes up a nomination that a lease held back.
+    pub(crate) fn retry_nomination(&mut self, now: Moment, out: &mut Effects) {
+        if let Some((epoch, membership)) = self.nominated.take() {
+            self.nominate(now, epoch, membership, out);
+        }
+    }
+
     /// Promises to follow a higher manager: whatever this replica was, it is no more.
     fn follow(&mut self, promise: Promise, out: &mut Effects) {
         if self.holds(Rule::PromiseDeposes) {
             self.depose(out);
         }
         self.abandon(out);
+        self.nominated = None;
         self.core.make_promise(promise, out);
         self.head = 0;
         self.lacked = None;

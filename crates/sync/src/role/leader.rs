@@ -236,6 +236,11 @@ impl Leader {
         }
         self.move_point(core, now, out);
         self.trim(core);
+        self.tell_room(core, out);
+    }
+
+    /// Tells those who were refused as busy that there is room again.
+    pub(crate) fn tell_room(&mut self, core: &Core, out: &mut Effects) {
         if self.wants_room && self.draining.is_none() && self.make_room(core) {
             self.wants_room = false;
             out.push(Effect::Room);

@@ -244,6 +244,7 @@ impl Leader {
             }
         }
         self.tick_reads(core, now, out);
+        self.tell_room(core, out);
         let waiting = self.next - 1 > self.committed;
         if waiting && now.micros_since(self.moved) >= core.config.stall_micros {
             core.ask(now, Ask::NoCommit, self.promise.epoch, out);

@@ -254,3 +254,37 @@ fn a_stale_view_says_its_age_and_a_leader_cut_off_grows_old() {
     group.now = group.now.after_micros(5_000);
     assert_eq!(group.replica(1).stale_view(group.now), Some((op(1, 1), Some(10_000))));
 }
+
+#[test]
+fn a_nominated_granter_waits_for_the_end_of_the_lease() {
+    let mut group = Group::with(3, &Config { lease_micros: Some(1_000_000), ..config() });
+    group.now = kvorum_sync::Moment(10_000_000);
+    group.nominate(1, 1, &[1, 2, 3]);
+    group.run();
+    group.now = group.now.after_micros(2_000_000);
+    // Only the third member grants.
+    group.cut.insert((store(1), store(2)));
+    group.settle();
+    group.cut_off(1);
+    group.nominate(3, 2, &[1, 2, 3]);
+    group.settle();
+    assert!(!group.leads(3), "the old leader reads under the lease that this member granted");
+    group.now = group.now.after_micros(2_000_000);
+    group.settle();
+    assert!(group.leads(3));
+}
+
+#[test]
+fn room_is_told_when_members_come_back_without_a_word() {
+    let mut group = Group::led(&Config { window_items: 2, ..config() });
+    for from in [2, 3] {
+        group.input(1, Input::Peer { store: store(from), reachable: false });
+    }
+    group.told(1);
+    assert_eq!(group.propose(1, &[]), None);
+    for from in [2, 3] {
+        group.input(1, Input::Peer { store: store(from), reachable: true });
+    }
+    group.settle();
+    assert!(group.told(1).contains(&"room".to_owned()));
+}
