@@ -97,13 +97,16 @@ impl Forgettable<'_> {
     /// The table of which most is garbage, if that is enough to rewrite it.
     pub(crate) fn worst<'t>(&self, shape: &Shape<'t>) -> Option<(usize, &'t TableMeta)> {
         let garbage = |level: usize, table: &'t TableMeta| {
-            let bottom =
-                (level + 1..LEVELS).all(|below| shape.levels[below].iter().all(|t| !overlap(t, table)));
-            let found =
-                self.estimate(&table.properties, bottom && level > 0) + self.idle_clears(shape, table);
-            let found = found.saturating_sub(self.baseline.get(&table.id).copied().unwrap_or(0));
             let p = &table.properties;
             let all = (p.entries + p.notes + p.clears).max(1);
+            // To look through all deeper tables costs more than to read properties: only where it could matter.
+            let most = self.estimate(p, true);
+            let bottom =
+                || (level + 1..LEVELS).all(|below| !shape.levels[below].iter().any(|t| overlap(t, table)));
+            let deep = level > 0 && most >= all / GARBAGE_PART && bottom();
+            let found = if deep { most } else { self.estimate(p, false) };
+            let found = found + self.idle_clears(shape, table);
+            let found = found.saturating_sub(self.baseline.get(&table.id).copied().unwrap_or(0));
             (found.saturating_mul(1000) / all, level, table)
         };
         let tables = shape

@@ -168,3 +168,49 @@ fn flushes_wait_for_a_level_0_that_has_grown_too_large() {
     store.compact().unwrap();
     assert_eq!(rows(&tree).len() as u64, version + 2);
 }
+
+/// Two hundred entries that expire at `at`, in one table.
+fn fill_expiring(store: &Store, tree: &Tree, at: u64) {
+    let attributes = Attributes { expires_at: Some(at), ..Attributes::default() };
+    (0..200).for_each(|i| write(store, |batch| batch.put(tree, &key(i), 1 + i, b"v", attributes)));
+    store.flush().unwrap();
+}
+
+#[test]
+fn what_expired_becomes_a_tombstone_of_its_version() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    fill_expiring(&store, &tree, 1000);
+    tree.set_expiry_floor(999).unwrap();
+    store.compact().unwrap();
+    assert_eq!(rows(&tree).len(), 200, "the engine does not judge by a clock");
+    tree.set_expiry_floor(1000).unwrap();
+    store.compact().unwrap();
+    assert_eq!(tree.stats().entries, 200, "deletions may not be forgotten yet");
+    assert!(rows(&tree).is_empty());
+    let found = tree.get(&key(7), &View::newest()).unwrap().unwrap();
+    assert_eq!((found.version, found.is_value()), (8, false), "the same deletion on every replica");
+    tree.set_tombstone_floor(200).unwrap();
+    store.compact().unwrap();
+    assert_eq!((tree.stats().tables, files(dir.path())), (0, 0));
+}
+
+#[test]
+fn a_table_that_expired_whole_goes_unread() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    fill_expiring(&store, &tree, 1000);
+    tree.set_expiry_floor(1000).unwrap();
+    tree.set_tombstone_floor(200).unwrap();
+    let snapshot = store.snapshot();
+    store.compact().unwrap();
+    drop(snapshot);
+    store.compact().unwrap();
+    let stats = store.stats().compaction;
+    assert_eq!((tree.stats().tables, stats.read_bytes, files(dir.path())), (0, 0, 0));
+    let mut batch = Batch::new();
+    batch.put(&tree, &key(7), 8, b"back from the dead", Attributes::default());
+    assert!(matches!(store.write(&batch, Durability::Buffered), Err(crate::Error::BelowFloor { .. })));
+}
