@@ -246,8 +246,12 @@ impl World {
             (Asked::Write { value, .. }, Told::Done { version }) => Some((version, value)),
             _ => None,
         });
-        // Absence is not told from a collected tombstone.
-        let missed = last.max().filter(|last| last.0 > version && !(last.1.is_none() && value.is_none()));
+        // Absence may come from a tombstone that was collected since.
+        let absent_since = |since: u64| {
+            let ops = self.ledger.committed.get(&key).into_iter().flatten();
+            value.is_none() && ops.into_iter().any(|(op, absent)| *absent && op.version() >= since)
+        };
+        let missed = last.max().filter(|last| last.0 > version && !absent_since(last.0));
         if let Some((missed, _)) = missed {
             self.ledger.fail(|| {
                 format!("stale reads have their age: key {key} was shown at {version}, {age} µs old, without {missed}")

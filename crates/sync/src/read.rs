@@ -152,7 +152,7 @@ impl Leader {
     }
 
     pub(crate) fn pong(&mut self, core: &mut Core, now: Moment, place: usize, round: u64, out: &mut Effects) {
-        self.peers[place].heard = now;
+        // A pong says nothing of items: it must not put off the repeating of lost ones.
         if (round != self.reads.started && core.config.holds(Rule::RoundAfterArrival))
             || self.reads.started == self.reads.confirmed
         {
