@@ -128,7 +128,9 @@ impl Replica {
         // The leader's word replaces the manager's: those that could serve the manager's S may be gone by now.
         let leads = |adopt: &Adopt| adopt.basis_epoch == adopt.promise.epoch;
         let goes_on = |resync: &Resync| {
-            resync.adopt.promise == adopt.promise && (leads(&resync.adopt) || !leads(&adopt))
+            resync.adopt.promise == adopt.promise
+                && (leads(&resync.adopt) || !leads(&adopt))
+                && !resync.is_outrun_by(&adopt)
         };
         if !self.resync.as_deref().is_some_and(goes_on) {
             self.abandon(out);
@@ -214,6 +216,11 @@ impl Replica {
         out: &mut Effects,
     ) {
         self.reign_leads(epoch, out);
+        // A target whose history the sources have collected meanwhile gives way to a newer one.
+        let outrun = |(incoming, old): &(Incoming, Checkpoint)| incoming.exhausted && upto.op > old.op;
+        if self.filling.as_deref().is_some_and(outrun) {
+            self.abandon(out);
+        }
         if !self.core.in_reign(epoch) || self.resync.is_some() || self.filling.is_some() {
             return;
         }

@@ -128,6 +128,14 @@ impl Resync {
         }
     }
 
+    /// Whether no source can serve this adoption any more, and the leader, for whom all of its basis is final by now, offers a newer state.
+    pub(crate) fn is_outrun_by(&self, newer: &Adopt) -> bool {
+        let leads = newer.basis_epoch == newer.promise.epoch;
+        leads
+            && newer.checkpoint.op > self.adopt.checkpoint.op
+            && self.incoming.iter().any(|incoming| incoming.exhausted)
+    }
+
     pub(crate) fn is_ready(&self, core: &Core) -> bool {
         let here = |op: OpId| core.log.has(op) || self.staged.contains(&op);
         self.final_done && self.adopt.basis.iter().all(|basis| here(basis.item.op))

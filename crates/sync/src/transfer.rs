@@ -37,6 +37,8 @@ pub(crate) struct Incoming {
     last: Option<u64>,
     heard: Moment,
     tries: u32,
+    /// Every source was tried in vain: a newer target may be served where this one no longer can.
+    pub(crate) exhausted: bool,
     /// Items that came whole, and doubtful ones that the source confirmed.
     pub(crate) items: Vec<OpId>,
     pub(crate) confirmed: Vec<OpId>,
@@ -69,6 +71,7 @@ impl Incoming {
             last: None,
             heard: now,
             tries: 0,
+            exhausted: false,
             items: Vec::new(),
             confirmed: Vec::new(),
             way: Way::Items,
@@ -162,6 +165,7 @@ impl Incoming {
         } else {
             // All have been asked: the round begins again with the next tick that finds silence.
             self.source = 0;
+            self.exhausted = true;
             out.push(Effect::Alarm(Alarm::NoSource));
         }
     }
