@@ -106,7 +106,13 @@ impl Control {
         if able.is_empty() {
             return None;
         }
-        let manager = able[dice.index(able.len())];
+        // A leader with a lease keeps others from promising anything higher: to change members, it is the one to name.
+        let changes = new != current.as_slice();
+        let leader = self.leader.map(|(_, store)| store).filter(|store| able.contains(store));
+        let manager = match leader {
+            Some(leader) if changes || dice.chance(0.4) => leader,
+            _ => able[dice.index(able.len())],
+        };
         let (epoch, membership) =
             self.register.nominate(self.wanted.unwrap_or(Epoch::ZERO), Members::of(new)).ok()?;
         self.wanted = None;

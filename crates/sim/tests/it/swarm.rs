@@ -9,7 +9,7 @@ fn seeds() -> std::ops::Range<u64> {
         let seed = number(&seed);
         return seed..seed + 1;
     }
-    let Ok(range) = std::env::var("SEEDS") else { return 1..18 };
+    let Ok(range) = std::env::var("SEEDS") else { return 1..61 };
     let (from, to) = range.split_once("..").expect("SEEDS=from..to");
     number(from)..number(to)
 }
