@@ -129,6 +129,10 @@ impl Log {
         if serial <= self.base {
             return;
         }
+        if serial == self.head() + 1 {
+            self.ring.push_back(Slot { item, flags: HELD, ..Slot::default() });
+            return;
+        }
         while self.head() < serial {
             self.ring.push_back(Slot::default());
         }

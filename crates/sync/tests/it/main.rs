@@ -5,6 +5,7 @@ mod allocation;
 mod cases;
 mod group;
 mod model;
+mod moves;
 mod named;
 mod random;
 mod rules;

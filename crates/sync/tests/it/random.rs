@@ -6,10 +6,10 @@ use kvorum_sync::{Config, Input, Names, OpId, Outcome, Rule, Token};
 
 use crate::group::{Group, config, without};
 
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         // splitmix64
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -23,7 +23,7 @@ impl Dice {
     }
 }
 
-fn shuffle_network(group: &mut Group, dice: &mut Dice) {
+pub(crate) fn shuffle_network(group: &mut Group, dice: &mut Dice) {
     let length = group.network.len();
     if length == 0 {
         return;
@@ -44,8 +44,8 @@ fn shuffle_network(group: &mut Group, dice: &mut Dice) {
     }
 }
 
-fn propose(group: &mut Group, dice: &mut Dice) {
-    for number in 1..=3 {
+pub(crate) fn propose(group: &mut Group, dice: &mut Dice) {
+    for number in group.members.keys().map(|id| id.0).collect::<Vec<_>>() {
         if group.members[&kvorum_sync::StoreId(number)].replica.is_none() {
             continue;
         }
@@ -148,7 +148,7 @@ fn judge(group: &Group) -> Result<(), String> {
     Ok(())
 }
 
-fn seeds(default: u64) -> Vec<u64> {
+pub(crate) fn seeds(default: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("SEED") {
         Some(seed) => vec![seed],
