@@ -214,3 +214,66 @@ fn a_table_that_expired_whole_goes_unread() {
     batch.put(&tree, &key(7), 8, b"back from the dead", Attributes::default());
     assert!(matches!(store.write(&batch, Durability::Buffered), Err(crate::Error::BelowFloor { .. })));
 }
+
+/// Writers, a reader, flushes and compactions on threads of their own: each reader's view of a key only rises, and the end is exact.
+#[test]
+fn compactions_in_the_background_change_no_answer() {
+    const KEYS: u64 = 300;
+    const ROUNDS: u64 = 40;
+    let dir = TempDir::new().unwrap();
+    let settings = Settings {
+        memory_bytes: 4 << 20,
+        write_buffer_bytes: Some(1 << 19),
+        blob_threshold_bytes: 200,
+        wal_segment_bytes: 1 << 18,
+        ..Settings::default()
+    };
+    let store = Store::open(dir.path(), settings, Parts::real()).unwrap();
+    let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
+    let value = |version: u64| version.to_be_bytes().repeat(if version.is_multiple_of(3) { 100 } else { 4 });
+    let write_all = |first: u64| {
+        for version in (1..=KEYS * ROUNDS).filter(|version| version % 2 == first) {
+            let mut batch = Batch::new();
+            if version % 7 == 0 {
+                batch.delete(&tree, &key(version % KEYS), version, Attributes::default());
+            } else {
+                batch.put(&tree, &key(version % KEYS), version, &value(version), Attributes::default());
+            }
+            drop(store.write_waiting(&batch, Durability::Buffered).unwrap());
+        }
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let read = || {
+        let mut seen = BTreeMap::new();
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            for i in 0..KEYS {
+                let Some(found) = tree.get(&key(i), &View::newest()).unwrap() else { continue };
+                assert!(
+                    seen.insert(i, found.version).is_none_or(|before| before <= found.version),
+                    "key {i} went back"
+                );
+                assert!(!found.is_value() || found.value[..] == value(found.version)[..]);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(read);
+        // Odd and even versions of a key come from one writer each, so every key's versions rise.
+        let writers = [scope.spawn(|| write_all(0)), scope.spawn(|| write_all(1))];
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    let newest = |i: u64| (1..=KEYS * ROUNDS).rev().find(|version| version % KEYS == i).unwrap();
+    let check = || {
+        for i in 0..KEYS {
+            let found = tree.get(&key(i), &View::newest()).unwrap().unwrap();
+            assert_eq!((found.version, found.is_value()), (newest(i), newest(i) % 7 != 0));
+        }
+    };
+    check();
+    store.flush().unwrap();
+    store.compact().unwrap();
+    check();
+    assert_eq!(tree.stats().entries, KEYS, "one entry a key is left");
+}
