@@ -3,6 +3,7 @@
 use crate::backup::SaveStats;
 use crate::namespace::{self, NamespaceId};
 use crate::node::Node;
+use kvorum_engine::StoreStats;
 use std::time::Duration;
 
 /// Figures about a node, for `INFO` and `/metrics`.
@@ -58,19 +59,75 @@ pub(crate) fn collect(node: &Node) -> NodeStats {
 
 fn engine(node: &Node) -> Vec<(&'static str, u64)> {
     let stats = node.inner.store.stats();
-    let age = stats.oldest_snapshot_age.map_or(0, |age| age.as_secs());
-    vec![
+    let mut figures = vec![
         ("trees", stats.trees),
+        ("entries", stats.entries),
         ("visible_sequence", stats.visible),
         ("synced_sequence", stats.synced),
+        ("poisoned", u64::from(stats.poisoned.is_some())),
+        ("batches", stats.batches),
+        ("user_bytes", stats.user_bytes),
+        ("late_entries", stats.late_entries),
+        ("retracts", stats.retracts),
+        ("refused_writes", stats.refused_writes),
+        ("longest_pause_microseconds", microseconds(stats.longest_pause)),
+        ("snapshots", stats.snapshots),
+        ("oldest_snapshot_seconds", stats.oldest_snapshot_age.map_or(0, |age| age.as_secs())),
+        ("write_amplification_milli", stats.write_amplification_milli()),
+        ("read_sources_max", stats.sources_max),
+        ("cache_misses", stats.cache_misses),
+    ];
+    figures.extend(memory(&stats));
+    figures.extend(disk(&stats));
+    figures.extend(levels(&stats));
+    figures
+}
+
+/// What is kept in memory, in bytes.
+fn memory(stats: &StoreStats) -> [(&'static str, u64); 3] {
+    [
         ("memtable_bytes", stats.memtable_bytes),
+        ("pinned_bytes", stats.pinned_bytes),
+        ("cache_bytes", stats.cache_bytes),
+    ]
+}
+
+/// Files, and what was written to them.
+fn disk(stats: &StoreStats) -> [(&'static str, u64); 15] {
+    let compaction = &stats.compaction;
+    [
         ("tables", stats.tables),
         ("table_bytes", stats.table_bytes),
-        ("entries", stats.entries),
+        ("blob_bytes", stats.blob_bytes),
+        ("dead_blob_bytes", stats.dead_blob_bytes),
         ("wal_segments", stats.wal_segments),
         ("wal_bytes", stats.wal_bytes),
-        ("refused_writes", stats.refused_writes),
-        ("snapshots", stats.snapshots),
-        ("oldest_snapshot_seconds", age),
+        ("wal_pinned_from_sequence", stats.wal_pinned_by.as_ref().map_or(0, |(_, first)| *first)),
+        ("flushes", stats.flushes),
+        ("flushed_bytes", stats.flushed_bytes),
+        ("compactions", compaction.jobs),
+        ("compaction_moves", compaction.moves),
+        ("compaction_read_bytes", compaction.read_bytes),
+        ("compaction_written_bytes", compaction.written_bytes),
+        ("compaction_dropped_entries", compaction.dropped_entries),
+        ("compaction_debt_bytes", stats.compaction_debt_bytes),
     ]
+}
+
+/// Bytes of each level; space amplification is their sum over that of the deepest one that is used.
+fn levels(stats: &StoreStats) -> impl Iterator<Item = (&'static str, u64)> {
+    const NAMES: [&str; 7] = [
+        "level_0_bytes",
+        "level_1_bytes",
+        "level_2_bytes",
+        "level_3_bytes",
+        "level_4_bytes",
+        "level_5_bytes",
+        "level_6_bytes",
+    ];
+    NAMES.into_iter().zip(stats.levels).map(|(name, level)| (name, level.bytes))
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -110,7 +110,7 @@
 //! ```text
 //! LOCK · FORMAT                    one process at a time; what this program does not know it does not touch
 //! CURRENT → MANIFEST-NNNNNN        which files the store consists of: a log of edits
-//! wal/NNNNNNNNNNNN.wal             batches, until they stand in tables; may be on a device of its own
+//! wal/NNNNNNNNNNNN.wal             batches, until they stand in tables; may be on a device of its own (docs/formats/log.md)
 //! tables/NNNNNNNNNNNN.sst          sorted entries (docs/formats/table.md)
 //! blobs/NNNNNNNNNNNN.blob          large values, apart from their keys (docs/formats/blob.md)
 //! ```

@@ -114,12 +114,22 @@ fn about(shared: &Shared, path: &str) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(crate::metrics::CONTENT_TYPE));
         return response;
     }
-    let answer = if path == "/readyz" && shared.shutdown.is_stopping() {
-        Answer::text(StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    let trouble = if path != "/readyz" {
+        None
+    } else if shared.shutdown.is_stopping() {
+        Some(String::from("stopping"))
     } else {
-        Answer::text(StatusCode::OK, "ok")
+        shared
+            .node
+            .stats()
+            .poisoned
+            .map(|reason| format!("takes no writes until it is started again: {reason}"))
     };
-    answer.into_response()
+    match trouble {
+        Some(trouble) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, trouble),
+        None => Answer::text(StatusCode::OK, "ok"),
+    }
+    .into_response()
 }
 
 /// 405 for other methods.
