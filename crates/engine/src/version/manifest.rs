@@ -177,6 +177,10 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Stored>> {
     })?;
     let path = manifest_path(dir, number);
     let bytes = read_whole(fs, &path, MANIFEST_BYTES_MAX)?;
+    // What a device misreads once must not pass for a torn end: files that the lost edits name would be removed.
+    if read_whole(fs, &path, MANIFEST_BYTES_MAX)? != bytes {
+        return Err(Error::damaged(&path, 0, "the same bytes when read again", "others"));
+    }
     let changes = parse(&path, number, &bytes)?;
     Ok(Some(Stored { number, changes }))
 }

@@ -71,6 +71,11 @@ impl SegmentReader {
         Ok(self.window.get(start..end).unwrap_or_default())
     }
 
+    /// Forgets what was read: the device is asked again.
+    pub(super) fn forget(&mut self) {
+        self.window.clear();
+    }
+
     /// The group at `offset`, or why there is none.
     pub(super) fn group_at(&mut self, offset: u64) -> Result<std::result::Result<Group, BadGroup>> {
         let bad = |found: String| Ok(Err(BadGroup { found, blank: false }));
@@ -175,16 +180,17 @@ impl SegmentReader {
     pub(super) fn make_durable(&mut self, fs: &dyn Fs, from: u64, to: u64) -> Result<()> {
         let path = self.segment.path.clone();
         let file = fs.open(&path, true).map_err(|error| Error::io("open", &path, error))?;
-        for (mut at, to) in [(0, FIRST_GROUP_AT), (from, to)] {
-            while at < to {
-                let wanted = usize::try_from(to - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
-                let bytes = self.bytes(at, wanted)?;
-                if bytes.is_empty() {
-                    break;
-                }
-                file.write_at(bytes, at).map_err(|error| Error::io("write", &path, error))?;
-                at += bytes.len() as u64;
-            }
+        let write =
+            |bytes: &[u8], at| file.write_at(bytes, at).map_err(|error| Error::io("write", &path, error));
+        write(&self.segment.header.encode(), 0)?;
+        let mut at = from;
+        while at < to {
+            // Only what was just seen to be whole is written: a misread must not become damage.
+            let group = self.group_at(at)?.map_err(|bad| {
+                Error::damaged(&path, at, "the group that was there a moment ago", bad.found)
+            })?;
+            write(self.bytes(at, group.header.length as usize)?, at)?;
+            at = group.end();
         }
         file.sync().map_err(|error| Error::io("sync", &path, error))
     }

@@ -80,6 +80,7 @@ impl Replay<'_> {
         let mut reader = SegmentReader::open(self.fs, segment.clone())?;
         let mut unproven = Unproven::default();
         let mut at = FIRST_GROUP_AT;
+        let mut read_again = false;
         while end.is_none_or(|end| at < end) {
             let expected = self.recovered.next_sequence;
             let bad = match reader.group_at(at)? {
@@ -94,10 +95,17 @@ impl Replay<'_> {
                     self.group(&mut reader, group)?;
                     unproven.add(group, self.recovered.next_sequence);
                     at = group.end();
+                    read_again = false;
                     continue;
                 }
                 Err(bad) => bad,
             };
+            if !read_again {
+                // What a device misread once is not the end of the log.
+                read_again = true;
+                reader.forget();
+                continue;
+            }
             self.judge(&mut reader, at, end, bad)?;
             break;
         }

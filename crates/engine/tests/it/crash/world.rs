@@ -2,7 +2,7 @@
 
 use super::check::check;
 use super::model::{Model, ModelTree, Op};
-use kvorum_engine::fs::sim::{Dice, Fault, Operation, SimFs};
+use kvorum_engine::fs::sim::{Dice, Fault, FaultKind, Operation, SimFs};
 use kvorum_engine::{
     Attributes, Batch, Clock, Commit, Durability, Error, Parts, Result, Sequence, Settings, Store, Tree,
     TreeId, TreeSettings, WalRetention,
@@ -48,6 +48,8 @@ pub(crate) struct World {
     version: u64,
     /// Values can be of so many bytes.
     value_bytes: usize,
+    /// Reads go to the wrong place in this life: damage may be found where there is none.
+    lies: bool,
     /// Tells its life on standard error: when one seed is replayed.
     talks: bool,
 }
@@ -75,6 +77,7 @@ impl World {
             failed: None,
             version: 1,
             value_bytes,
+            lies: false,
             talks: std::env::var_os("SEED").is_some(),
         }
     }
@@ -98,6 +101,7 @@ impl World {
                 }
             }
             Err(Error::Io { .. } | Error::DiskFull { .. }) => {}
+            Err(Error::Damaged { .. } | Error::UnknownFormat { .. }) if self.lies => {}
             Err(error) => panic!("the store does not open: {error}"),
         }
         let power_lost = self.dice.coin();
@@ -111,6 +115,7 @@ impl World {
 
     /// The last life: nothing goes wrong, and all is looked at closely.
     pub(crate) fn live_in_peace(&mut self) {
+        self.lies = false;
         for round in 0..2 {
             let store = self.open().expect("the store opens");
             self.check(&store);
@@ -176,6 +181,11 @@ impl World {
             let used: u64 = self.fs.files().iter().map(|(_, len)| len).sum();
             self.fs.set_capacity(used + dice.below(6 << 20));
         }
+        self.lies = dice.one_in(5);
+        if self.lies {
+            let misread = Fault::once(Operation::Read, "");
+            self.fs.inject(Fault { skip: dice.below(80), kind: FaultKind::Misdirected, ..misread });
+        }
         self.fs.set_cold_reads(dice.below(3));
     }
 
@@ -233,6 +243,7 @@ impl World {
         match check(store, &self.model, &mut dice) {
             Ok(()) => {}
             Err(Error::Io { .. }) if self.fs.is_off() => {}
+            Err(Error::Damaged { .. } | Error::UnknownFormat { .. }) if self.lies => {}
             Err(error) => panic!("a read failed: {error}"),
         }
     }
@@ -246,6 +257,7 @@ impl World {
         match result {
             Ok(()) | Err(Error::Busy { .. } | Error::DiskFull { .. } | Error::BelowFloor { .. }) => {}
             Err(Error::Poisoned { .. } | Error::Io { .. }) => {}
+            Err(Error::Damaged { .. } | Error::UnknownFormat { .. }) if self.lies => {}
             Err(error) => panic!("a step failed: {error}"),
         }
         if store.stats().poisoned.is_some() && !self.fs.is_off() {
@@ -370,10 +382,16 @@ impl World {
         let mut ops = Vec::new();
         for _ in 0..1 + self.dice.index(5) {
             let Some((name, id)) = self.any_tree() else { break };
-            let tree = store.find_tree(&name).expect("the model has it");
+            let Some(tree) = store.find_tree(&name) else {
+                assert!(self.begun.is_some(), "the model has tree {name}");
+                break;
+            };
             let op = self.op(id);
             add(&mut batch, &tree, &op);
             ops.push((id, op));
+        }
+        if ops.is_empty() {
+            return Ok(());
         }
         let durability = [Durability::Buffered, Durability::Written, Durability::Synced][self.dice.index(3)];
         self.tell(|| format!("write {durability:?} after {}: {ops:?}", self.model.last()));
