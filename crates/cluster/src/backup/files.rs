@@ -122,6 +122,22 @@ impl<'p> Output<'p> {
     }
 }
 
+/// Makes a folder and the missing ones above it, durably.
+pub(super) fn create_durably(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let parent = parent_of(dir);
+    if !fs.exists(&parent).map_err(|error| failed("look for", &parent, error))? {
+        create_durably(fs, &parent)?;
+    }
+    fs.create_dir_all(dir).map_err(|error| failed("create", dir, error))?;
+    fs.sync_dir(&parent).map_err(|error| failed("sync", &parent, error))
+}
+
+/// The folder above; that of the process for a bare name.
+pub(super) fn parent_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
 /// Makes the names in a folder and in all folders below durable.
 pub(super) fn sync_tree(fs: &dyn Fs, dir: &Path) -> Result<()> {
     for entry in list(fs, dir)?.into_iter().filter(|entry| entry.is_dir) {

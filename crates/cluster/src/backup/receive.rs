@@ -1,6 +1,8 @@
 //! The other end of a stream: a backup's folder, there whole or not at all.
 
-use super::files::{Hasher, Output, PIECE_BYTES, failed, join, list, remove_quietly, sync_tree};
+use super::files::{
+    Hasher, Output, PIECE_BYTES, create_durably, failed, join, list, parent_of, remove_quietly, sync_tree,
+};
 use super::{BackupFile, FILES, Page, Progress, write_page};
 use crate::error::{Error, Result};
 use kvorum_engine::fs::Fs;
@@ -44,12 +46,6 @@ pub fn check_target(fs: &dyn Fs, target: &Path) -> Result<()> {
     }
 }
 
-/// The folder above; that of the process for a bare name.
-fn parent_of(path: &Path) -> PathBuf {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
-}
-
 /// A name beside the target that nobody else has.
 fn unfinished_name(fs: &dyn Fs, target: &Path) -> Result<PathBuf> {
     let Some(name) = target.file_name() else {
@@ -68,6 +64,7 @@ fn receive_into(
     let mut stream = BufReader::with_capacity(PIECE_BYTES, stream);
     let page = Page::read(&mut stream).map_err(|error| broken("the page at its head", &error))?;
     let root = dir.join(FILES);
+    create_durably(fs, dir)?;
     fs.create_dir_all(&root).map_err(|error| failed("create", &root, error))?;
     let mut done = Progress { bytes: 0, of_bytes: page.bytes() };
     progress(done);

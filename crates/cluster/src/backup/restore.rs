@@ -1,7 +1,8 @@
 //! From a backup to a store that can be served: a new one, with an id of its own and an epoch far above.
 
 use super::files::{
-    Hasher, Output, damaged, failed, join, list, read_pieces, remove_all, remove_quietly, sync_tree,
+    Hasher, Output, create_durably, damaged, failed, join, list, read_pieces, remove_all, remove_quietly,
+    sync_tree,
 };
 use super::receive::check_target;
 use super::{BackupFile, FILES, PAGE, Page, Progress};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Where a restore works, in the folder that it fills.
-const WORK: &str = "restore.tmp";
+pub(super) const WORK: &str = "restore.tmp";
 
 /// Memory for the store while its id is written, in bytes.
 const MEMORY_BYTES: u64 = 16 << 20;
@@ -69,6 +70,7 @@ fn fill(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(String, u64)> {
     let fs = &*parts.storage.fs;
+    create_durably(fs, data)?;
     let work = data.join(WORK);
     let (copy, store) = (work.join("copy"), work.join("store"));
     let mut done = Progress { bytes: 0, of_bytes: page.bytes() };

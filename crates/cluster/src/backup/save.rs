@@ -61,7 +61,9 @@ pub struct SaveStats {
 impl Saves {
     /// Looks for the last checkpoint, and removes what a process that was killed has left unfinished. The store must be locked.
     pub(crate) fn open(fs: Arc<dyn Fs>, data: &Path, clock: Arc<dyn Clock>) -> Result<Saves> {
-        remove_all(&*fs, &data.join(STREAMS))?;
+        for unfinished in [STREAMS, super::restore::WORK] {
+            remove_all(&*fs, &data.join(unfinished))?;
+        }
         let mut state = State {
             running_since: None,
             last_ms: clock.unix_ms(),

@@ -4,6 +4,7 @@
 mod support;
 
 mod available;
+mod backup;
 mod cold;
 mod commands;
 mod crash;
