@@ -200,13 +200,22 @@ fn save(inner: &Inner) -> Result<Page> {
         return made;
     }
     for entry in list(fs, &all)? {
-        if time_of(&entry.name).is_some_and(|time| time != time_ms) {
-            let old = all.join(&entry.name);
-            // The page first: what is left after a crash in between is no whole checkpoint and says so.
-            let page = old.join(PAGE);
-            fs.remove(&page).map_err(|error| failed("remove", &page, error))?;
-            remove_all(fs, &old)?;
+        let old = all.join(&entry.name);
+        if time_of(&entry.name).is_some_and(|time| time != time_ms)
+            && let Err(error) = remove_old(fs, &old)
+        {
+            tracing::warn!("the checkpoint {} is left over and may be deleted: {error}", old.display());
         }
     }
     made
+}
+
+/// Removes a checkpoint. Its page goes first, durably: what a crash in between leaves is no checkpoint any more, and says so.
+fn remove_old(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let page = dir.join(PAGE);
+    if fs.exists(&page).map_err(|error| failed("look for", &page, error))? {
+        fs.remove(&page).map_err(|error| failed("remove", &page, error))?;
+        fs.sync_dir(dir).map_err(|error| failed("sync", dir, error))?;
+    }
+    remove_all(fs, dir)
 }

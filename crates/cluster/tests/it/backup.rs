@@ -75,7 +75,7 @@ fn at_every_operation(
     work: &mut dyn FnMut(&SimFs) -> bool,
     check: &mut dyn FnMut(&SimFs, bool, u64),
 ) {
-    let step = number("STEP", 7);
+    let step = number("STEP", 3);
     let mut at = 1;
     loop {
         for power_lost in [false, true] {
