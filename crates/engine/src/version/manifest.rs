@@ -73,7 +73,7 @@ impl Manifest {
         manifest.append(state)?;
         fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         point_current(fs, dir, number)?;
-        manifest.remove_others(fs, dir)?;
+        manifest.remove_others(fs, dir);
         Ok(manifest)
     }
 
@@ -107,14 +107,17 @@ impl Manifest {
         self.number
     }
 
-    fn remove_others(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
-        for entry in fs.list(dir).map_err(|e| Error::io("list", dir, e))? {
-            if number_of(&entry.name).is_some_and(|number| number != self.number) {
-                let path = dir.join(&entry.name);
-                fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
-            }
+    /// Nothing rests on the others any more, so that one which can't be removed now is no failure: the next manifest rids us of it.
+    fn remove_others(&self, fs: &dyn Fs, dir: &Path) {
+        let remove = |name: &str| fs.remove(&dir.join(name));
+        let others = fs.list(dir).map(|mut entries| {
+            entries.retain(|entry| number_of(&entry.name).is_some_and(|number| number != self.number));
+            entries
+        });
+        let removed = others.and_then(|others| others.iter().try_for_each(|entry| remove(&entry.name)));
+        if let Err(error) = removed {
+            tracing::warn!(folder = %dir.display(), %error, "an old manifest could not be removed; the next one will");
         }
-        Ok(())
     }
 }
 
