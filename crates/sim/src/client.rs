@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kvorum_sync::StoreId;
+use kvorum_sync::{OpId, StoreId};
 
 use crate::history::{Asked, Operation, Told};
 use crate::plan::{Deed, Deeds, Mode, Plan};
@@ -248,8 +248,7 @@ impl World {
         });
         // Absence may come from a tombstone that was collected since.
         let absent_since = |since: u64| {
-            let ops = self.ledger.committed.get(&key).into_iter().flatten();
-            value.is_none() && ops.into_iter().any(|(op, absent)| *absent && op.version() >= since)
+            value.is_none() && self.ledger.may_be_absent(key, OpId::from_version(since), OpId::MAX)
         };
         let missed = last.max().filter(|last| last.0 > version && !absent_since(last.0));
         if let Some((missed, _)) = missed {

@@ -1,6 +1,6 @@
 //! What the world has seen, whatever any member believes: the material of the invariants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kvorum_sync::{Checkpoint, Digest, Epoch, OpId, StoreId};
 
@@ -16,8 +16,8 @@ type Seen = (Digest, Vec<(u64, Value)>);
 pub(crate) struct Ledger {
     /// Each op id's values.
     pub(crate) items: BTreeMap<OpId, Writes>,
-    /// For each key the committed ops that wrote it (for clears every key's), and whether they left it absent.
-    pub(crate) committed: BTreeMap<Key, BTreeMap<OpId, bool>>,
+    /// For each key the committed ops that wrote it (for clears every key's).
+    pub(crate) committed: BTreeMap<Key, BTreeSet<OpId>>,
     /// Who led each epoch, in which run.
     pub(crate) led: BTreeMap<Epoch, (StoreId, u64)>,
     pub(crate) seen: BTreeMap<OpId, Seen>,
@@ -47,20 +47,29 @@ impl Ledger {
     pub(crate) fn commit(&mut self, op: OpId) {
         self.commits += 1;
         let Some(writes) = self.items.get(&op) else { return };
-        let cleared = (0..KEYS as Key).filter(|_| writes.clear).map(|key| (key, true));
-        for (key, absent) in cleared.chain(writes.puts.iter().map(|(key, value)| (*key, value.is_none()))) {
-            self.committed.entry(key).or_default().insert(op, absent);
+        let cleared = (0..KEYS as Key).filter(|_| writes.clear);
+        for key in cleared.chain(writes.puts.iter().map(|(key, _)| *key)) {
+            self.committed.entry(key).or_default().insert(op);
         }
     }
 
-    /// The last committed op up to `upto` that a tree lacks, with its key. Absence is not told from a collected tombstone.
+    /// The last committed op up to `upto` that a tree lacks, with its key.
     fn lost(&self, tree: &Tree, upto: OpId) -> Option<(Key, OpId)> {
         self.committed.iter().find_map(|(key, ops)| {
-            let (last, absent) = ops.range(..=upto).next_back()?;
+            let last = ops.range(..=upto).next_back()?;
             let (version, value) = tree.newest(*key, upto);
-            let shows = version >= last.version() || (*absent && value.is_none());
+            let shows =
+                version >= last.version() || (value.is_none() && self.may_be_absent(*key, *last, upto));
             (!shows).then_some((*key, *last))
         })
+    }
+
+    /// Whether some item within these op ids, if only one that no client heard of, left the key absent: its tombstone may have been
+    /// collected, and then nothing tells it from a key that was never written.
+    pub(crate) fn may_be_absent(&self, key: Key, from: OpId, upto: OpId) -> bool {
+        let absent =
+            |writes: &Writes| (writes.clear && key < KEYS as Key) || writes.puts.contains(&(key, None));
+        from <= upto && self.items.range(from..=upto).any(|(_, writes)| absent(writes))
     }
 
     /// A member leads: nobody else did in this epoch, and it has all that was committed.

@@ -1,3 +1,4 @@
 //! Integration tests of the simulator: one binary, a module for each scenario.
+mod planted;
 mod replay;
 mod swarm;
