@@ -69,7 +69,7 @@ impl World {
             pieces: BTreeMap::new(),
         });
         let before = number.checked_sub(1).and_then(|last| pin.ends.get(&last)).copied();
-        let begin = before.unwrap_or_else(|| OpId::from_version(version_of(cursor)));
+        let begin = before.unwrap_or_else(|| OpId::from_version(version_of(cursor, way)));
         let Some((items, end)) = pieces_of(pin, way, want, begin) else {
             return Input::PieceFailed { transfer };
         };
@@ -77,7 +77,7 @@ impl World {
         pin.ends.insert(number, stop);
         let ops = items.keys().copied().collect();
         pin.pieces.insert(number, items);
-        let cursor: Arc<[u8]> = stop.version().to_le_bytes().to_vec().into();
+        let cursor: Arc<[u8]> = [&[way as u8], stop.version().to_le_bytes().as_slice()].concat().into();
         Input::PieceRead { transfer, number, items: ops, cursor, end }
     }
 
@@ -119,8 +119,12 @@ impl World {
     }
 }
 
-fn version_of(cursor: &[u8]) -> u64 {
-    cursor.try_into().map_or(0, u64::from_le_bytes)
+/// Where a cursor of the same way of serving stands. What came in another way may not have landed: then all is sent again.
+fn version_of(cursor: &[u8], way: Way) -> u64 {
+    match cursor.split_first() {
+        Some((of, version)) if *of == way as u8 => version.try_into().map_or(0, u64::from_le_bytes),
+        _ => 0,
+    }
 }
 
 type Pieces = (BTreeMap<OpId, Writes>, Option<Vec<OpId>>);
