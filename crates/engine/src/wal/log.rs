@@ -387,6 +387,20 @@ fn open_folder(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>> {
     })
 }
 
+/// Tables that came without their log begin a new one: older records are another store's, the one that they were taken of as a rule.
+fn refuse_foreign(dir: &Path, begins_at: Sequence, chain: &Chain) -> Result<()> {
+    let segments = chain.older.iter().chain(&chain.live);
+    let Some(foreign) = segments.map(|segment| segment.header.first_sequence).find(|&at| at < begins_at)
+    else {
+        return Ok(());
+    };
+    Err(Error::Invalid(format!(
+        "{} holds the log of another store: it has records from sequence {foreign} on, this store's log begins at {begins_at}. \
+         Name an empty folder for the log",
+        dir.display()
+    )))
+}
+
 /// Replays the chain; answers also the segments that are not written to any more, oldest first.
 fn recover(
     fs: &dyn Fs,
@@ -396,6 +410,7 @@ fn recover(
     replay: &mut dyn FnMut(Sequence, &[u8]) -> Result<()>,
 ) -> Result<(Recovered, Vec<SealedSegment>)> {
     let needed_from = settings.needed_from;
+    refuse_foreign(dir, settings.begins_at, chain)?;
     let recovered = Recovered { next_sequence: settings.begins_at, records: 0, record_bytes: 0, torn: None };
     let mut run = Replay { fs, replay, recovered, sealed: Vec::new() };
     run.run(chain)?;

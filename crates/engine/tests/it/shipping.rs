@@ -174,6 +174,26 @@ fn a_checkpoint_opens_as_a_store() {
 }
 
 #[test]
+fn a_checkpoint_takes_no_log_of_another_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&dir.path().join("store"));
+    let tree = fill(&store);
+    let target = dir.path().join("checkpoint");
+    store.checkpoint(&target).expect("a checkpoint");
+    for round in 0..20 {
+        put(&store, &tree, &format!("later{round}"), 100, "not in the checkpoint");
+    }
+    drop((tree, store));
+    let mut settings = Settings::default();
+    settings.wal_dir = Some(dir.path().join("store/wal"));
+    let refused = Store::open(&target, settings, Parts::real()).expect_err("a refusal");
+    assert!(refused.to_string().contains("the log of another store"), "{refused}");
+    let copy = open(&target);
+    let tree = copy.find_tree("t").expect("a tree");
+    assert!(rows(&tree, &View::newest()).iter().all(|row| !format!("{row:?}").contains("later")));
+}
+
+#[test]
 fn verify_tells_of_flipped_bytes_and_reused_versions() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path());
