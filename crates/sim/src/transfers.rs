@@ -104,6 +104,9 @@ impl World {
             Some(ceiling) => {
                 let below = items.range(..=ceiling).map(|(op, writes)| (*op, writes.clone()));
                 if way == Way::Files {
+                    if number == 0 {
+                        process.shipped.clear();
+                    }
                     process.shipped.extend(below);
                     if *last {
                         entries = std::mem::take(&mut process.shipped);
@@ -119,10 +122,13 @@ impl World {
     }
 }
 
-/// Where a cursor of the same way of serving stands. What came in another way may not have landed: then all is sent again.
+/// Where a cursor of the same way of serving stands. What came in another way may not have landed: then all is sent again. Files of two
+/// sources never mix: one may have collected the tombstone of what the other still had.
 fn version_of(cursor: &[u8], way: Way) -> u64 {
     match cursor.split_first() {
-        Some((of, version)) if *of == way as u8 => version.try_into().map_or(0, u64::from_le_bytes),
+        Some((of, version)) if *of == way as u8 && way != Way::Files => {
+            version.try_into().map_or(0, u64::from_le_bytes)
+        }
         _ => 0,
     }
 }
