@@ -87,9 +87,10 @@ impl Settings {
         self.memtable_bytes.unwrap_or(half).min(half).max(1 << 12)
     }
 
-    /// What all caches may take: the rest, less the log's two buffers.
+    /// What all caches may take: the rest, less a sixth for the log's two buffers (a sixteenth) and what is not counted: the allocator's
+    /// rounding, and the blocks that flushes and compactions have in hand.
     fn caches_bytes(&self) -> u64 {
-        let others = self.write_budget_bytes() + self.memory_bytes / 16;
+        let others = self.write_budget_bytes() + self.memory_bytes / 6;
         self.memory_bytes.saturating_sub(others).max(1 << 16)
     }
 
