@@ -32,7 +32,7 @@ impl World {
                 }
             }
             Effect::Ingest { transfer, number, ceiling, way } => {
-                self.ingest(node, (transfer, number), way, ceiling, payload);
+                again.extend(self.ingest(node, (transfer, number), way, ceiling, payload));
             }
             Effect::DropTransfer { .. } => {
                 if let Some(process) = &mut self.nodes[node].process {
@@ -87,6 +87,7 @@ impl World {
         Payload::Piece { items, last }
     }
 
+    /// Stores a piece. Returns what the core must hear of the floors: they came with the data.
     fn ingest(
         &mut self,
         node: usize,
@@ -94,11 +95,11 @@ impl World {
         way: Way,
         ceiling: Option<OpId>,
         payload: &Payload,
-    ) {
-        let Payload::Piece { items, last } = payload else { return };
+    ) -> Option<Input> {
+        let Payload::Piece { items, last } = payload else { return None };
         let at = &mut self.nodes[node];
-        let Some(process) = &mut at.process else { return };
-        let (mut entries, mut instead_upto) = (BTreeMap::new(), None);
+        let process = at.process.as_mut()?;
+        let (mut entries, mut instead_upto, mut floors) = (BTreeMap::new(), None, None);
         match ceiling {
             None => process.staged.extend(items.iter().map(|(op, writes)| (*op, writes.clone()))),
             Some(ceiling) => {
@@ -111,14 +112,21 @@ impl World {
                     if *last {
                         entries = std::mem::take(&mut process.shipped);
                         instead_upto = Some(ceiling);
-                        at.floor = at.floor.max(ceiling);
+                        // The source may have collected tombstones up to here: a delta from below, served by this member, would lack them.
+                        at.gc_floor = at.gc_floor.max(ceiling);
                     }
                 } else {
                     entries.extend(below);
                 }
+                if *last && way != Way::Items {
+                    // Of an item that came as files or as a delta only what was newest at the source stands.
+                    at.floor = at.floor.max(ceiling);
+                    floors = Some(Input::Floors { floor: at.floor, gc_floor: at.gc_floor });
+                }
             }
         }
         at.disk.push(Work::Data { transfer, number, entries, instead_upto });
+        floors
     }
 }
 

@@ -176,6 +176,9 @@ pub enum Effect {
     },
     /// Store the data that came with a piece: in the tree at its own versions if final, dropping what is above `ceiling`; else in the
     /// staging buffer until the [`Record::Adopt`] that names it. Answer with [`crate::Input::Ingested`].
+    ///
+    /// Before the answer for the last piece, [`crate::Input::Floors`] must have told what came with the data: behind files both floors stand
+    /// at the ceiling (the source may have collected tombstones up to there), behind a delta `floor` does (items came in part).
     Ingest {
         /// The transfer.
         transfer: TransferId,

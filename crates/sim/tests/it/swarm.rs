@@ -14,6 +14,16 @@ fn seeds() -> std::ops::Range<u64> {
     number(from)..number(to)
 }
 
+/// Seeds beyond the range above that once broke a promise; docs/bugs-found.md tells of each.
+const ONCE_BROKEN: [u64; 1] = [740];
+
+#[test]
+fn seeds_that_once_failed_keep_their_promises() {
+    for seed in ONCE_BROKEN {
+        assert_eq!(run(&Plan::of(seed), false).failure, None, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_sound_core_keeps_its_promises() {
     let (mut commits, mut reigns) = (0, 0);
