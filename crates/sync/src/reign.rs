@@ -243,7 +243,13 @@ impl Replica {
         {
             return;
         }
-        if let Some(filling) = &mut self.filling {
+        // Items of the stream may have closed the gap meanwhile. What is final here may have been collected since: data of an older target
+        // would bring back a value whose tombstone is gone.
+        let checkpoint = self.core.log.checkpoint.op;
+        if let Some(outrun) = self.filling.take_if(|filling| filling.1.op <= checkpoint) {
+            out.push(Effect::DropTransfer { transfer: outrun.0.id });
+            self.core.say_hello(self.core.promise.manager, out);
+        } else if let Some(filling) = &mut self.filling {
             filling.0.piece(&self.core, now, piece, out);
         }
     }

@@ -5,7 +5,7 @@ use kvorum_sim::run::{config_of, run, run_with};
 use kvorum_sync::{Planted, Rule};
 
 /// Seeds that may be tried for one rule.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 8_000;
 
 /// Runs seeds without the rule until one fails; panics if none does.
 fn caught(rule: Rule) {
