@@ -22,6 +22,9 @@ struct Arguments {
     /// The first seed of a swarm.
     #[arg(long, default_value_t = 1)]
     from: u64,
+    /// The last seed of a swarm, which ends there if it still has time.
+    #[arg(long, default_value_t = u64::MAX)]
+    upto: u64,
     /// With --seed: print everything that happened.
     #[arg(long)]
     trace: bool,
@@ -96,7 +99,7 @@ fn swarm(limit: Duration, arguments: &Arguments) -> ExitCode {
     let begun = std::time::Instant::now();
     let (mut runs, mut commits, mut operations, mut told) = (0_u64, 0, 0, 0);
     let mut seed = arguments.from;
-    while begun.elapsed() < limit {
+    while seed <= arguments.upto && begun.elapsed() < limit {
         let outcome = run(&Plan::of(seed), false);
         runs += 1;
         commits += outcome.commits;
