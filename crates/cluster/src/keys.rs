@@ -1,7 +1,7 @@
 //! The keys of a shard's tree: a kind byte, then the raw key, so that ranges come in key order. And the names of the trees.
 
+use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
-use crate::shard::ShardId;
 
 /// What a tree key stands for: its first byte. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

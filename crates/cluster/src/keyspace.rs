@@ -3,10 +3,10 @@
 use crate::cursor::Place;
 use crate::error::Result;
 use crate::keys::{SHARDS, USER_KEYS_END, user_key};
+use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::{Inner, Node};
 use crate::session::Request;
-use crate::shard::ShardId;
 use bytes::Bytes;
 use kvorum_engine::{Direction, Found, Sequence, Snapshot, Tree, View};
 use kvorum_model::{ErrorReply, Keyspace, Reply, ScanOptions, TAG_STRING, pattern_matches};

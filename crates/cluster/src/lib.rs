@@ -15,13 +15,13 @@ mod execute;
 mod fetching;
 mod keys;
 mod keyspace;
+mod latch;
 mod namespace;
 mod node;
 mod op_id;
 mod prefetch;
 mod session;
 mod settings;
-mod shard;
 mod stats;
 mod system;
 #[cfg(test)]

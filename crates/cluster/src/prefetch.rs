@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::keys::{tree_name, with_user_key};
 use crate::keyspace::{Reading, Scanned};
+use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
-use crate::shard::ShardId;
 use kvorum_engine::{Found, FoundVersion, TreeSettings, View};
 use std::time::Duration;
 

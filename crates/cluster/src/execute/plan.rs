@@ -1,11 +1,11 @@
 //! What must be held and made before requests can be evaluated.
 
 use crate::keys::shard_of;
+use crate::latch::{ShardId, ShardSet};
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Inner;
 use crate::prefetch::Work;
 use crate::session::Request;
-use crate::shard::{ShardId, ShardSet};
 use kvorum_model::{Keyspace, Run};
 use smallvec::SmallVec;
 
