@@ -20,6 +20,8 @@ mod namespace;
 mod node;
 mod op_id;
 mod prefetch;
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
+mod runtime;
 mod session;
 mod settings;
 mod stats;

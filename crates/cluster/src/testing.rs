@@ -1,5 +1,7 @@
 //! What unit tests share.
 
+use crate::latch::ShardId;
+use crate::namespace::NamespaceId;
 use kvorum_engine::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -26,4 +28,9 @@ impl Clock for TestClock {
     fn unix_ms(&self) -> u64 {
         self.0.load(SeqCst)
     }
+}
+
+/// A shard of the first namespace.
+pub(crate) fn shard_id(place: usize) -> ShardId {
+    ShardId::of(NamespaceId::ZERO, place)
 }

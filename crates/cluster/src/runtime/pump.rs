@@ -1,0 +1,170 @@
+//! Durability: one thread that writes and syncs the log for all shards of a cluster's node, and tells each of them how far it came. While it
+//! syncs one group, the records of the next one gather.
+
+use crate::latch::ShardId;
+use kvorum_engine::{Durability, Sequence, Store};
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+
+/// The shards with records that are not known to be durable yet.
+#[derive(Default)]
+pub(crate) struct Pump {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// For each shard its last record. As many as there are shards at most.
+    under_way: BTreeMap<ShardId, Sequence>,
+    highest: Sequence,
+    stopped: bool,
+}
+
+/// What came of a group.
+pub(crate) enum Pumped<'p> {
+    /// Everything up to the sequence is durable: these shards wait to hear it.
+    Durable(&'p [ShardId], Sequence),
+    /// The log failed: nothing becomes durable any more. Which of what was written is on disk shows when the store is opened again.
+    Failed(&'p [ShardId], kvorum_engine::Error),
+}
+
+impl Pump {
+    /// A shard wrote a record at this sequence and wants to hear when it is durable.
+    pub(crate) fn wrote(&self, shard: ShardId, sequence: Sequence) {
+        let mut state = self.state.lock();
+        let last = state.under_way.entry(shard).or_insert(0);
+        *last = sequence.max(*last);
+        state.highest = state.highest.max(sequence);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Ends [`Pump::run`] after the group in hand.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Pumps until it is stopped. `tell` gets what came of each group, the shards in order.
+    pub(crate) fn run(&self, store: &Store, tell: &mut dyn FnMut(Pumped<'_>)) {
+        let mut shards = Vec::new();
+        while let Some(target) = self.next() {
+            let done = store.commit_at(target, Durability::Synced).wait();
+            shards.clear();
+            match done {
+                Ok(()) => {
+                    let synced = store.synced();
+                    self.take(synced, &mut shards);
+                    tell(Pumped::Durable(&shards, synced));
+                }
+                Err(error) => {
+                    self.take(Sequence::MAX, &mut shards);
+                    tell(Pumped::Failed(&shards, error));
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do: the sequence that must become durable. `None`: stopped.
+    fn next(&self) -> Option<Sequence> {
+        let mut state = self.state.lock();
+        while state.under_way.is_empty() && !state.stopped {
+            self.changed.wait(&mut state);
+        }
+        (!state.stopped).then_some(state.highest)
+    }
+
+    /// The shards with records under way: all are told, and those with later records stay.
+    fn take(&self, synced: Sequence, shards: &mut Vec<ShardId>) {
+        let mut state = self.state.lock();
+        state.under_way.retain(|shard, last| {
+            shards.push(*shard);
+            *last > synced
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::shard_id;
+    use kvorum_engine::fs::sim::{Fault, Operation, SimFs};
+    use kvorum_engine::{Attributes, Batch, Parts, Settings, Tree, TreeSettings};
+    use std::sync::Arc;
+
+    fn open(fs: &SimFs) -> (Store, Tree) {
+        let parts = Parts::new(Arc::new(fs.clone()), crate::testing::TestClock::at(1));
+        let mut settings = Settings::default();
+        settings.background_threads = false;
+        settings.memory_bytes = 8 << 20;
+        let store = Store::open("/data", settings, parts).unwrap();
+        let tree = store.tree("t", TreeSettings::with_history()).unwrap();
+        (store, tree)
+    }
+
+    fn write(store: &Store, tree: &Tree, version: u64) -> Sequence {
+        let mut batch = Batch::new();
+        batch.put(tree, b"k", version, b"v", Attributes::default());
+        store.write(&batch, Durability::Synced).unwrap().sequence()
+    }
+
+    #[test]
+    fn every_shard_hears_of_each_group_until_its_last_record_is_durable() {
+        let (store, tree) = open(&SimFs::new(1));
+        let pump = Pump::default();
+        let (first, second) = (shard_id(2), shard_id(1));
+        pump.wrote(first, write(&store, &tree, 1));
+        pump.wrote(second, write(&store, &tree, 2));
+        let mut told = Vec::new();
+        let mut later = 0;
+        pump.run(&store, &mut |pumped| {
+            let Pumped::Durable(shards, synced) = pumped else { panic!("the log failed") };
+            assert_eq!(synced, store.synced());
+            told.push(shards.to_vec());
+            if told.len() == 1 {
+                later = write(&store, &tree, 3);
+                pump.wrote(second, later);
+            } else {
+                pump.stop();
+            }
+        });
+        assert_eq!(told, [vec![second, first], vec![second]]);
+        assert!(later > 0 && store.synced() >= later);
+    }
+
+    #[test]
+    fn a_shard_with_later_records_is_told_of_the_earlier_ones() {
+        let (store, tree) = open(&SimFs::new(2));
+        let pump = Pump::default();
+        let done = write(&store, &tree, 1);
+        store.commit_at(done, Durability::Synced).wait().unwrap();
+        pump.wrote(shard_id(1), done + 5);
+        let mut shards = Vec::new();
+        pump.take(done, &mut shards);
+        assert_eq!(shards, [shard_id(1)]);
+        shards.clear();
+        pump.take(done + 5, &mut shards);
+        assert_eq!(shards, [shard_id(1)], "it stayed for its last record");
+        shards.clear();
+        pump.take(done + 5, &mut shards);
+        assert_eq!(shards, []);
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_to_all() {
+        let fs = SimFs::new(3);
+        let (store, tree) = open(&fs);
+        let pump = Pump::default();
+        fs.inject(Fault::once(Operation::Sync, "wal"));
+        pump.wrote(shard_id(3), write(&store, &tree, 1));
+        pump.run(&store, &mut |pumped| {
+            let Pumped::Failed(shards, error) = pumped else {
+                panic!("a failed sync made something durable")
+            };
+            assert_eq!(shards, [shard_id(3)]);
+            assert!(matches!(error, kvorum_engine::Error::Poisoned { .. }), "{error}");
+            pump.stop();
+        });
+    }
+}
