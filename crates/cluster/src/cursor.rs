@@ -14,7 +14,7 @@ const CURSOR_BYTES_MAX: usize = 16 << 20;
 pub(crate) struct Place {
     pub(crate) namespace: NamespaceId,
     /// The shard's place in the namespace.
-    pub(crate) shard: usize,
+    pub(crate) shard: u16,
     /// The last key of it that was looked at.
     pub(crate) after: Option<Vec<u8>>,
 }

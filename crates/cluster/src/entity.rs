@@ -3,8 +3,7 @@
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::execute::{FROM_ONE, commit};
-use crate::keys::{SHARDS, USER_KEY_BYTES_MAX, USER_KEYS_END, shard_of, user_key, with_user_key};
-use crate::latch::ShardId;
+use crate::keys::{USER_KEY_BYTES_MAX, USER_KEYS_END, shard_of, user_key, with_user_key};
 use crate::namespace::NamespaceId;
 use crate::node::{Node, ROOM_WAIT_MAX};
 use crate::prefetch::{Fetched, Prefetch, Work};
@@ -166,10 +165,10 @@ impl Entity {
     fn write_now(&self, id: &[u8], value: Option<&[u8]>) -> Result<(u64, Commit)> {
         let inner = &*self.node.inner;
         let shard = shard_of(NamespaceId::ENTITY, id);
-        let (Some(place), Some(tree)) = (inner.shards.get(shard.index()), inner.tree(shard)) else {
+        let (Some(place), Some(tree)) = (inner.shard(shard), inner.tree(shard)) else {
             return Err(Error::Storage(format!("{} has no trees", inner.settings.entity_namespace)));
         };
-        let durability = self.node.durability();
+        let durability = inner.durability_of(NamespaceId::ENTITY, self.node.durability());
         let attributes = Attributes { expires_at: None, tag: FROM_ONE };
         let mut batch = Batch::new();
         // Under the latch, so that no older version of a key is written after a newer one.
@@ -191,7 +190,8 @@ impl Entity {
     }
 
     async fn settle(&self, rests_on: Sequence) -> Result<()> {
-        match commit(&self.node, rests_on) {
+        let durability = self.node.inner.durability_of(NamespaceId::ENTITY, self.node.durability());
+        match commit(&self.node, rests_on, durability) {
             Some(commit) => commit.durable().await,
             None => Ok(()),
         }
@@ -199,7 +199,9 @@ impl Entity {
 }
 
 /// Runs something that may wait for the disk on the pool for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::Storage(format!("a read of the store ended early: {error}")))?
 }
@@ -249,8 +251,7 @@ impl Sources {
         let snapshot = inner.store.snapshot();
         let mut heads = Vec::new();
         if start < end {
-            for place in 0..SHARDS {
-                let Some(tree) = inner.tree(ShardId::of(NamespaceId::ENTITY, place)) else { continue };
+            for (_, tree) in inner.trees(NamespaceId::ENTITY) {
                 let bounds = (Bound::Included(start), Bound::Excluded(end));
                 let mut range = tree.range(bounds, &View::newest().of(&snapshot), Direction::Forward)?;
                 if let Some(entry) = range.next() {

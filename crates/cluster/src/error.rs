@@ -33,6 +33,12 @@ pub enum Error {
     /// The request does not make sense as it stands.
     #[error("{0}")]
     Invalid(String),
+    /// There is no namespace of this name, or not any more.
+    #[error("there is no namespace {0}")]
+    NoNamespace(String),
+    /// There is a namespace of this name already.
+    #[error("there is a namespace {0} already")]
+    Exists(String),
     /// An available namespace can't do this.
     #[error("needs a strong namespace")]
     NeedsStrong,
@@ -50,7 +56,11 @@ impl Error {
             Error::DiskFull(_) => format!("ERR {self}"),
             Error::ReadOnly(_) => format!("MISCONF {self}"),
             Error::Unknown(_) => format!("UNKNOWN {self}"),
-            Error::TooLarge(_) | Error::Invalid(_) | Error::NeedsStrong => format!("ERR {self}"),
+            Error::TooLarge(_)
+            | Error::Invalid(_)
+            | Error::NoNamespace(_)
+            | Error::Exists(_)
+            | Error::NeedsStrong => format!("ERR {self}"),
             Error::Storage(_) => format!("ERR storage: {self}"),
         }
     }

@@ -45,22 +45,17 @@ pub(crate) fn user_key(key: &[u8]) -> Vec<u8> {
 pub(crate) const USER_KEYS_END: &[u8] = &[KeyKind::User as u8 + 1];
 
 /// The tree of a shard.
-pub(crate) fn tree_name(namespace: NamespaceId, shard: usize) -> String {
-    format!("n{}/s{shard}", namespace.index())
+pub(crate) fn tree_name(shard: ShardId) -> String {
+    format!("n{}/s{}", shard.namespace, shard.place)
 }
 
 /// The tree of the state of the store itself.
 pub(crate) const SYSTEM_TREE: &str = "sys";
 
-/// The shard of a user's key: the 16384 hash slots are cut evenly.
+/// The shard of a user's key: the hash slots are cut evenly.
 pub(crate) fn shard_of(namespace: NamespaceId, key: &[u8]) -> ShardId {
-    ShardId::of(namespace, usize::from(kvorum_model::slot(key)) / SLOTS_PER_SHARD)
+    ShardId::of_slot(namespace, kvorum_model::slot(key))
 }
-
-/// Shards of a namespace.
-pub(crate) const SHARDS: usize = 16;
-
-const SLOTS_PER_SHARD: usize = 16_384 / SHARDS;
 
 #[cfg(test)]
 mod tests {
@@ -81,6 +76,6 @@ mod tests {
         assert_eq!(of("{user1}.a"), of("{user1}.b"));
         assert_eq!(of("{user1}.a"), of("user1"));
         let used: std::collections::HashSet<_> = (0..1000).map(|i| of(&format!("key:{i}"))).collect();
-        assert_eq!(used.len(), SHARDS);
+        assert_eq!(used.len(), usize::from(NamespaceId::ZERO.shards()));
     }
 }

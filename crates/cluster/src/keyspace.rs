@@ -2,7 +2,7 @@
 
 use crate::cursor::Place;
 use crate::error::Result;
-use crate::keys::{SHARDS, USER_KEYS_END, user_key};
+use crate::keys::{USER_KEYS_END, user_key};
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::{Inner, Node};
@@ -200,7 +200,7 @@ impl Walk<'_> {
         };
         let mut place = place.clone();
         let (mut keys, mut looked_at, mut bytes) = (Vec::new(), 0, 0);
-        while place.shard < SHARDS {
+        while place.shard < place.namespace.shards() {
             let shard = ShardId::of(place.namespace, place.shard);
             let after = place.after.take();
             if let Some(tree) = self.inner.tree(shard) {

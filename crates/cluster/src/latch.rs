@@ -1,11 +1,12 @@
 //! Shards: a tree each, and what a writer must hold to write to it.
 
 use crate::fetching::Fetching;
-use crate::keys::SHARDS;
-use crate::namespace::NamespaceId;
+use crate::namespace::{NamespaceId, SHARDS_DEFAULT, SHARDS_MAX};
+use crate::namespaces::Table;
 use crate::op_id::{SERIAL_MAX, op_id};
 use kvorum_engine::{Sequence, Tree};
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::sync::OnceLock;
 
@@ -15,19 +16,31 @@ const ITEM_KEYS_MAX: u32 = 1024;
 /// Serials that one buffer can use at most: closer to the end a writer takes a new epoch first.
 const SERIALS_RESERVE: u64 = 1 << 24;
 
-/// A shard of this node: the namespace and the place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ShardId(u16);
+/// A shard: the id of the namespace and the place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct ShardId {
+    pub(crate) namespace: u16,
+    pub(crate) place: u16,
+}
+
+/// Hash slots of a namespace, as Redis Cluster has them.
+pub(crate) const SLOTS: u16 = 16_384;
 
 impl ShardId {
-    pub(crate) fn of(namespace: NamespaceId, shard: usize) -> ShardId {
-        debug_assert!(shard < SHARDS, "shard {shard}");
-        ShardId(namespace.0 * SHARDS as u16 + shard as u16)
+    pub(crate) fn of(namespace: NamespaceId, place: u16) -> ShardId {
+        debug_assert!(place < namespace.shards(), "shard {place}");
+        ShardId { namespace: namespace.id(), place }
     }
 
-    /// Its place among all shards of the node.
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.0)
+    /// The shard that a hash slot lies in.
+    pub(crate) fn of_slot(namespace: NamespaceId, slot: u16) -> ShardId {
+        let place = u32::from(slot) * u32::from(namespace.shards()) / u32::from(SLOTS);
+        ShardId { namespace: namespace.id(), place: place as u16 }
+    }
+
+    /// All shards of a namespace, in order.
+    pub(crate) fn all_of(namespace: NamespaceId) -> impl Iterator<Item = ShardId> + Clone {
+        (0..namespace.shards()).map(move |place| ShardId { namespace: namespace.id(), place })
     }
 }
 
@@ -61,8 +74,8 @@ pub(crate) struct Writer {
     last: u64,
     /// The sequence of the last batch with writes to any of the shards latched with this one.
     sequence: Sequence,
-    /// A floor to be, with the sequence that must be durable first; 0: it was set.
-    floor: (u64, Sequence),
+    /// A floor to be.
+    floor: Floor,
     pub(crate) fetching: Fetching,
 }
 
@@ -75,7 +88,7 @@ impl Writer {
             open: None,
             last: 0,
             sequence: 0,
-            floor: (0, 0),
+            floor: Floor::default(),
             fetching: Fetching::default(),
         }
     }
@@ -138,15 +151,17 @@ impl Writer {
         self.open = None;
     }
 
-    /// The op id below which no history is needed: one that is durable, everything up to `synced` being so. `None` if there is no new one.
-    pub(crate) fn next_floor(&mut self, synced: Sequence) -> Option<u64> {
-        let (floor, sequence) = self.floor;
-        let is_durable = sequence > 0 && sequence <= synced;
-        if is_durable || sequence == 0 {
+    /// The op id below which no history is needed: one that is durable, everything up to `synced` being so, and that was the last one at
+    /// `kept_since`. `None` if there is no new one.
+    pub(crate) fn next_floor(&mut self, synced: Sequence, now_ms: u64, kept_since: u64) -> Option<u64> {
+        let Floor { op, sequence, noted_ms } = self.floor;
+        let is_ripe = sequence > 0 && sequence <= synced && noted_ms <= kept_since;
+        if is_ripe || sequence == 0 {
             // The next round's.
-            self.floor = if self.last > floor { (self.last, self.sequence) } else { (floor, 0) };
+            let sequence = if self.last > op { self.sequence } else { 0 };
+            self.floor = Floor { op: self.last.max(op), sequence, noted_ms: now_ms };
         }
-        is_durable.then_some(floor)
+        is_ripe.then_some(op)
     }
 
     /// Nothing was written to the shard behind this sequence.
@@ -161,32 +176,69 @@ impl Writer {
     }
 }
 
-/// A set of shards, in order.
+/// An op id that will be a tree's floor.
 #[derive(Default, Clone, Copy)]
-pub(crate) struct ShardSet([u64; WORDS]);
+struct Floor {
+    op: u64,
+    /// What must be durable first; 0: it was set.
+    sequence: Sequence,
+    /// When it was the last op id.
+    noted_ms: u64,
+}
 
-const WORDS: usize = (crate::namespace::COUNT * SHARDS).div_ceil(64);
+/// A set of shards, in order.
+#[derive(Default, Clone)]
+pub(crate) struct ShardSet(SmallVec<[Word; 4]>);
+
+/// Some of 64 neighbouring shards.
+#[derive(Clone, Copy)]
+struct Word {
+    /// The namespace, and which of its words this is.
+    at: u32,
+    bits: u64,
+}
+
+/// Words of a namespace at most, as a power of two.
+const WORDS_BITS: u32 = 4;
+
+const _: () = assert!(SHARDS_MAX as usize <= 64 << WORDS_BITS, "a bit for each shard");
 
 impl ShardSet {
     pub(crate) fn insert(&mut self, shard: ShardId) {
-        if let Some(word) = self.0.get_mut(shard.index() / 64) {
-            *word |= 1 << (shard.index() % 64);
-        }
+        let at = (u32::from(shard.namespace) << WORDS_BITS) | u32::from(shard.place / 64);
+        self.add(at, 1 << (shard.place % 64));
     }
 
     pub(crate) fn insert_namespace(&mut self, namespace: NamespaceId) {
-        for shard in 0..SHARDS {
-            self.insert(ShardId::of(namespace, shard));
+        for first in (0..namespace.shards()).step_by(64) {
+            let at = (u32::from(namespace.id()) << WORDS_BITS) | u32::from(first / 64);
+            let count = (namespace.shards() - first).min(64);
+            self.add(at, u64::MAX >> (64 - count));
+        }
+    }
+
+    fn add(&mut self, at: u32, bits: u64) {
+        // Nearly always all are in one word.
+        match self.0.iter_mut().find(|word| word.at >= at) {
+            Some(word) if word.at == at => word.bits |= bits,
+            Some(_) => {
+                let place = self.0.partition_point(|word| word.at < at);
+                self.0.insert(place, Word { at, bits });
+            }
+            None => self.0.push(Word { at, bits }),
         }
     }
 
     /// The shards of the set, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ShardId> {
-        self.0.into_iter().enumerate().flat_map(|(at, mut word)| {
+        self.0.iter().flat_map(|word| {
+            let namespace = (word.at >> WORDS_BITS) as u16;
+            let first = ((word.at & ((1 << WORDS_BITS) - 1)) * 64) as u16;
+            let mut bits = word.bits;
             std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros())?;
-                word &= word - 1;
-                Some(ShardId((at * 64) as u16 + bit as u16))
+                let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+                bits &= bits - 1;
+                Some(ShardId { namespace, place: first + bit as u16 })
             })
         })
     }
@@ -194,15 +246,16 @@ impl ShardSet {
 
 /// Latches that are held together, taken in order, so that no two holders wait for each other.
 pub(crate) struct Latches<'n> {
-    held: SmallVec<[(ShardId, MutexGuard<'n, Writer>); SHARDS]>,
+    /// In the order of the shards.
+    held: SmallVec<[(ShardId, MutexGuard<'n, Writer>); SHARDS_DEFAULT as usize]>,
 }
 
 impl<'n> Latches<'n> {
     /// Waits for all latches of the set. Each is held for a short time by whoever has it.
-    pub(crate) fn take(shards: &'n [Shard], set: &ShardSet) -> Latches<'n> {
+    pub(crate) fn take(table: &'n Table, set: &ShardSet) -> Latches<'n> {
         let mut held = SmallVec::new();
         for id in set.iter() {
-            if let Some(shard) = shards.get(id.index()) {
+            if let Some(shard) = table.shard(id) {
                 let mut writer = shard.latch();
                 writer.close();
                 held.push((id, writer));
@@ -212,11 +265,19 @@ impl<'n> Latches<'n> {
     }
 
     pub(crate) fn get(&self, shard: ShardId) -> Option<&Writer> {
-        self.held.iter().find(|(id, _)| *id == shard).map(|(_, writer)| &**writer)
+        self.held.get(self.place(shard)?).map(|(_, writer)| &**writer)
     }
 
     pub(crate) fn get_mut(&mut self, shard: ShardId) -> Option<&mut Writer> {
-        self.held.iter_mut().find(|(id, _)| *id == shard).map(|(_, writer)| &mut **writer)
+        let place = self.place(shard)?;
+        self.held.get_mut(place).map(|(_, writer)| &mut **writer)
+    }
+
+    fn place(&self, shard: ShardId) -> Option<usize> {
+        if self.held.len() <= usize::from(SHARDS_DEFAULT) {
+            return self.held.iter().position(|(id, _)| *id == shard);
+        }
+        self.held.binary_search_by_key(&shard, |(id, _)| *id).ok()
     }
 
     pub(crate) fn writers(&mut self) -> impl Iterator<Item = &mut Writer> {
@@ -227,6 +288,7 @@ impl<'n> Latches<'n> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::namespace::Mode;
     use crate::op_id::serial_of;
 
     #[test]
@@ -240,10 +302,11 @@ mod tests {
         writer.prepare(Some(first));
         assert_eq!(writer.write(), second);
         writer.taken(9);
-        assert_eq!(writer.next_floor(9), None, "nothing is known to be durable yet");
-        assert_eq!(writer.next_floor(8), None);
-        assert_eq!(writer.next_floor(9), Some(second));
-        assert_eq!(writer.next_floor(9), None, "nothing new");
+        assert_eq!(writer.next_floor(9, 100, 50), None, "nothing is known to be durable yet");
+        assert_eq!(writer.next_floor(8, 160, 110), None);
+        assert_eq!(writer.next_floor(9, 140, 90), None, "the history is kept still");
+        assert_eq!(writer.next_floor(9, 160, 110), Some(second));
+        assert_eq!(writer.next_floor(9, 300, 250), None, "nothing new");
         writer.close();
         assert_eq!(serial_of(writer.write()), 3);
         writer.refused();
@@ -265,10 +328,36 @@ mod tests {
     #[test]
     fn a_set_is_in_order() {
         let mut set = ShardSet::default();
-        let last = ShardId::of(NamespaceId::ENTITY, SHARDS - 1);
-        for id in [last, ShardId(0), ShardId(63), ShardId(64), ShardId(5)] {
-            set.insert(id);
+        let large = NamespaceId::new(300, Mode::Strong, SHARDS_MAX);
+        let wanted = [
+            ShardId::of(NamespaceId::ZERO, 0),
+            ShardId::of(NamespaceId::ZERO, 15),
+            ShardId::of(NamespaceId::ENTITY, 3),
+            ShardId::of(large, 63),
+            ShardId::of(large, 64),
+            ShardId::of(large, 1023),
+        ];
+        for at in [5, 0, 3, 3, 4, 2, 1, 5] {
+            set.insert(wanted[at]);
         }
-        assert_eq!(set.iter().map(ShardId::index).collect::<Vec<_>>(), [0, 5, 63, 64, last.index()]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), wanted);
+        set.insert_namespace(NamespaceId::ENTITY);
+        assert_eq!(set.iter().count(), wanted.len() + 15);
+        set.insert_namespace(large);
+        assert_eq!(set.iter().count(), 2 + 16 + 1024);
+        assert!(set.iter().is_sorted());
+    }
+
+    #[test]
+    fn slots_are_cut_evenly() {
+        for shards in [1, 3, 16, 1000, SHARDS_MAX] {
+            let namespace = NamespaceId::new(20, Mode::Strong, shards);
+            let mut counts = vec![0u16; usize::from(shards)];
+            (0..SLOTS).for_each(|slot| counts[usize::from(ShardId::of_slot(namespace, slot).place)] += 1);
+            let (fewest, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(most - fewest <= 1, "{shards} shards: {fewest} to {most} slots");
+        }
+        assert_eq!(ShardId::of_slot(NamespaceId::ZERO, 1023).place, 0);
+        assert_eq!(ShardId::of_slot(NamespaceId::ZERO, 1024).place, 1);
     }
 }

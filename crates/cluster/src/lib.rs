@@ -8,6 +8,7 @@
 pub mod backup;
 mod clock;
 mod commit;
+mod consistency;
 mod cursor;
 mod entity;
 mod error;
@@ -17,6 +18,7 @@ mod keys;
 mod keyspace;
 mod latch;
 mod namespace;
+mod namespaces;
 mod node;
 mod op_id;
 mod prefetch;
@@ -32,9 +34,13 @@ mod transaction;
 mod upkeep;
 
 pub use commit::Commit;
+pub use consistency::{Consistency, ReadMode, durability_of_word, durability_word};
 pub use entity::{Entity, Entry, Quorum, Range};
 pub use error::{Error, Result};
-pub use namespace::{Mode, NamespaceId, STRONG_NAMESPACES};
+pub use namespace::{Mode, NamespaceId, SHARDS_DEFAULT, SHARDS_MAX, STRONG_NAMESPACES};
+pub use namespaces::{
+    Conflicts, NAMESPACES_MAX, NamespaceChange, NamespaceInfo, NamespaceSettings, Namespaces, REPLICATION_MAX,
+};
 pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};

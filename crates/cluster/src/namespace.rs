@@ -1,7 +1,9 @@
-//! Namespaces: names, modes, and the handles that the rest passes around.
+//! What a namespace is: a mode, a number of shards, and the handle that the rest passes around.
+
+use serde::{Deserialize, Serialize};
 
 /// How a namespace is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Mode {
     /// One order of writes in each shard; the version is the op id of the shard's log. All data types.
     Strong,
@@ -15,62 +17,80 @@ pub const STRONG_NAMESPACES: u16 = 16;
 /// The id of the available namespace that is there from the start.
 const ENTITY: u16 = STRONG_NAMESPACES;
 
-/// Number of namespaces of a node.
-pub(crate) const COUNT: usize = ENTITY as usize + 1;
+/// Namespaces with ids below this are there from the start, and stay.
+pub(crate) const BUILT_IN: u16 = ENTITY + 1;
 
-/// A namespace of this node; from [`Node::namespace`](crate::Node::namespace).
+/// Shards of a namespace, unless it is made with another number.
+pub const SHARDS_DEFAULT: u16 = 16;
+
+/// Shards of a namespace at most.
+pub const SHARDS_MAX: u16 = 1024;
+
+/// A namespace of this node; from [`Node::namespace`](crate::Node::namespace). Its number, mode and shards never change, so the handle has them
+/// with it: nothing is looked up to find the shard of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespaceId(pub(crate) u16);
+pub struct NamespaceId {
+    id: u16,
+    shards: u16,
+    mode: Mode,
+}
 
 impl NamespaceId {
     /// The namespace that a connection starts in.
-    pub const ZERO: NamespaceId = NamespaceId(0);
+    pub const ZERO: NamespaceId = NamespaceId::new(0, Mode::Strong, SHARDS_DEFAULT);
 
     /// The available namespace of `/v0/entity`.
-    pub const ENTITY: NamespaceId = NamespaceId(ENTITY);
+    pub const ENTITY: NamespaceId = NamespaceId::new(ENTITY, Mode::Available, SHARDS_DEFAULT);
+
+    /// Of the table of namespaces, which checks the number of shards.
+    pub(crate) const fn new(id: u16, mode: Mode, shards: u16) -> NamespaceId {
+        NamespaceId { id, shards, mode }
+    }
 
     /// The namespace of `SELECT number`; `None` beyond [`STRONG_NAMESPACES`].
     pub fn numbered(number: u16) -> Option<NamespaceId> {
-        (number < STRONG_NAMESPACES).then_some(NamespaceId(number))
+        (number < STRONG_NAMESPACES).then_some(NamespaceId::new(number, Mode::Strong, SHARDS_DEFAULT))
+    }
+
+    /// Its id: never another namespace's, also not once this one is dropped.
+    pub fn id(self) -> u16 {
+        self.id
     }
 
     /// How it is kept.
     pub fn mode(self) -> Mode {
-        if self.0 < STRONG_NAMESPACES { Mode::Strong } else { Mode::Available }
+        self.mode
+    }
+
+    /// Into how many shards its hash slots are cut.
+    pub fn shards(self) -> u16 {
+        self.shards
     }
 
     /// The number for `SELECT`, `None` for a namespace that has only a name.
     pub fn number(self) -> Option<u16> {
-        (self.0 < STRONG_NAMESPACES).then_some(self.0)
+        (self.id < STRONG_NAMESPACES).then_some(self.id)
     }
 
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.0)
+    /// Whether it is there from the start: then it can't be dropped.
+    pub fn is_built_in(self) -> bool {
+        self.id < BUILT_IN
     }
 }
 
-/// All namespaces of a node, in order.
-pub(crate) fn all() -> impl Iterator<Item = NamespaceId> {
-    (0..=ENTITY).map(NamespaceId)
+/// The namespaces that are there from the start, in order.
+pub(crate) fn built_in() -> impl Iterator<Item = NamespaceId> {
+    numbered().chain([NamespaceId::ENTITY])
 }
 
-/// The name of a namespace.
-pub(crate) fn name(id: NamespaceId, entity: &str) -> String {
+/// The namespaces that `FLUSHALL` clears: those of `SELECT` with a number.
+pub(crate) fn numbered() -> impl Iterator<Item = NamespaceId> {
+    (0..STRONG_NAMESPACES).map(|number| NamespaceId::new(number, Mode::Strong, SHARDS_DEFAULT))
+}
+
+/// The name of a namespace that is there from the start.
+pub(crate) fn built_in_name(id: NamespaceId, entity: &str) -> String {
     id.number().map_or_else(|| entity.to_owned(), |number| number.to_string())
-}
-
-/// The namespace that `name` stands for: a plain decimal number, or the name of the available namespace.
-pub(crate) fn by_name(name: &[u8], entity: &str) -> Option<NamespaceId> {
-    if name == entity.as_bytes() {
-        return Some(NamespaceId::ENTITY);
-    }
-    if name.is_empty() || name.len() > 2 || (name.len() == 2 && name.first() == Some(&b'0')) {
-        return None;
-    }
-    let number = name
-        .iter()
-        .try_fold(0u16, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u16::from(byte - b'0')))?;
-    NamespaceId::numbered(number)
 }
 
 #[cfg(test)]
@@ -78,13 +98,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
-        assert_eq!(by_name(b"0", "entity"), Some(NamespaceId::ZERO));
-        assert_eq!(by_name(b"15", "entity").and_then(NamespaceId::number), Some(15));
-        assert_eq!(by_name(b"entity", "entity").map(NamespaceId::mode), Some(Mode::Available));
-        for none in ["16", "00", "01", "", "-1", "+1", "1x", "100", "entities"] {
-            assert_eq!(by_name(none.as_bytes(), "entity"), None, "{none:?}");
-        }
-        assert_eq!(all().count(), 17);
+    fn what_is_there_from_the_start() {
+        assert_eq!(built_in().count(), usize::from(BUILT_IN));
+        assert!(built_in().enumerate().all(|(at, id)| usize::from(id.id()) == at && id.is_built_in()));
+        assert_eq!(built_in_name(NamespaceId::ZERO, "entity"), "0");
+        assert_eq!(built_in_name(NamespaceId::ENTITY, "entity"), "entity");
+        assert_eq!(NamespaceId::numbered(15).and_then(NamespaceId::number), Some(15));
+        assert_eq!(NamespaceId::numbered(16), None);
+        assert_eq!(NamespaceId::ENTITY.number(), None);
     }
 }

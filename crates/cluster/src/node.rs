@@ -5,9 +5,9 @@ use crate::clock::{HybridClock, Time};
 use crate::cursor::Cursors;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
-use crate::keys::{SHARDS, tree_name};
 use crate::latch::{Shard, ShardId};
-use crate::namespace::{self, NamespaceId};
+use crate::namespace::NamespaceId;
+use crate::namespaces::{Namespaces, Table};
 use crate::prefetch::Prefetch;
 use crate::session::{Progress, Request, Session, Transaction, Watched};
 use crate::settings::{Durability, NodeSettings};
@@ -41,10 +41,9 @@ pub(crate) struct Inner {
     pub(crate) hybrid: HybridClock,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) opened_at: Duration,
-    /// All shards of all namespaces, by [`ShardId`].
-    pub(crate) shards: Box<[Shard]>,
-    /// Held while the trees of a namespace are made.
-    pub(crate) making_trees: Mutex<()>,
+    pub(crate) namespaces: Table,
+    /// Held while a namespace is made, changed or dropped, and while its trees are made.
+    pub(crate) changing_namespaces: Mutex<()>,
     pub(crate) cursors: Mutex<Cursors>,
     pub(crate) limits: Limits,
     durability: AtomicU8,
@@ -95,17 +94,17 @@ impl Node {
         backup::refuse_backup(&*fs, &settings.data_dir)?;
         let store = Store::open(&settings.data_dir, store_settings(&settings, &parts), parts.storage)?;
         let saves = Saves::open(fs, &settings.data_dir, Arc::clone(&clock))?;
-        let (system, found) = System::open(&store)?;
+        let (system, mut found) = System::open(&store)?;
         let store_id = found.store_id.unwrap_or(parts.seed.to_le_bytes());
-        let epoch = system.begin(&store, &found, store_id, &settings.entity_namespace)?;
+        let epoch = system.begin(&store, &mut found, store_id, &settings.entity_namespace)?;
         let inner = Arc::new(Inner {
             time: Time::new(Arc::clone(&clock), found.time_ms),
             // Slot 0: a node alone. Slots are given out by the control plane.
             hybrid: HybridClock::new(0, found.stamp_bound),
             opened_at: clock.monotonic(),
             clock,
-            shards: open_shards(&store, epoch),
-            making_trees: Mutex::new(()),
+            namespaces: Table::open(&store, &found.namespaces, epoch)?,
+            changing_namespaces: Mutex::new(()),
             cursors: Mutex::new(Cursors::new(parts.seed as u64 ^ epoch)),
             durability: AtomicU8::new(settings.durability as u8),
             background_threads: parts.background_threads,
@@ -129,9 +128,14 @@ impl Node {
         &self.inner.settings
     }
 
-    /// The namespace called `name`: `0` to `15`, or the name of the available namespace.
+    /// The namespace called `name`.
     pub fn namespace(&self, name: &[u8]) -> Option<NamespaceId> {
-        namespace::by_name(name, &self.inner.settings.entity_namespace)
+        self.inner.namespaces.named(name).map(|namespace| namespace.id)
+    }
+
+    /// Its namespaces, to list, make, change and drop them.
+    pub fn namespaces(&self) -> Namespaces {
+        Namespaces { node: self.clone() }
     }
 
     /// What an acknowledged write survives, as it is set now.
@@ -224,20 +228,29 @@ impl Node {
 }
 
 impl Inner {
+    /// A shard of any namespace that this node knows.
+    pub(crate) fn shard(&self, shard: ShardId) -> Option<&Shard> {
+        self.namespaces.shard(shard)
+    }
+
+    /// What a write to a namespace survives, of connections that did not choose.
+    pub(crate) fn durability_of(&self, namespace: NamespaceId, node: Durability) -> Durability {
+        self.namespaces.get(namespace.id()).map_or(node, |namespace| namespace.durability(None, node))
+    }
+
     /// The shard's tree; `None` if its namespace was never written to.
     pub(crate) fn tree(&self, shard: ShardId) -> Option<&Tree> {
-        self.shards.get(shard.index()).and_then(|shard| shard.tree.get())
+        self.shard(shard)?.tree.get()
     }
 
     /// Whether the trees of a namespace are there.
     pub(crate) fn has_trees(&self, namespace: NamespaceId) -> bool {
-        self.tree(ShardId::of(namespace, SHARDS - 1)).is_some()
+        self.tree(ShardId::of(namespace, namespace.shards() - 1)).is_some()
     }
 
     /// The trees of a namespace, in order.
     pub(crate) fn trees(&self, namespace: NamespaceId) -> impl Iterator<Item = (ShardId, &Tree)> {
-        let ids = (0..SHARDS).map(move |place| ShardId::of(namespace, place));
-        ids.filter_map(|id| self.tree(id).map(|tree| (id, tree)))
+        ShardId::all_of(namespace).filter_map(|id| self.tree(id).map(|tree| (id, tree)))
     }
 
     /// Makes sure that the store will know after a restart that something has expired. Answers the sequence that must be durable before
@@ -313,17 +326,4 @@ fn store_settings(settings: &NodeSettings, parts: &NodeParts) -> Settings {
     store.wal_retention = if settings.keep_whole_wal { WalRetention::All } else { WalRetention::Freed };
     store.background_threads = parts.background_threads;
     store
-}
-
-/// All shards, with the trees that are there.
-fn open_shards(store: &Store, epoch: u64) -> Box<[Shard]> {
-    let places = namespace::all().flat_map(|namespace| (0..SHARDS).map(move |place| (namespace, place)));
-    let open = |(namespace, place)| {
-        let shard = Shard::new(epoch);
-        if let Some(tree) = store.find_tree(&tree_name(namespace, place)) {
-            let _ = shard.tree.set(tree);
-        }
-        shard
-    };
-    places.map(open).collect()
 }

@@ -5,6 +5,7 @@ use crate::keys::{tree_name, with_user_key};
 use crate::keyspace::{Reading, Scanned};
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
+use crate::namespaces::Namespace;
 use crate::node::Node;
 use kvorum_engine::{Found, FoundVersion, TreeSettings, View};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(crate) enum Work {
     Keys(Vec<WantedKey>),
     /// Makes the trees of a namespace.
     Trees(NamespaceId),
+    /// None: the namespace was dropped, and this is how its request learns it.
+    Dropped(NamespaceId),
     /// Raises the bound on hybrid timestamps.
     StampBound,
     /// Waits until the write buffers have room again.
@@ -55,7 +58,7 @@ pub(crate) struct Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        if let Some(shard) = self.node.inner.shards.get(self.shard.index()) {
+        if let Some(shard) = self.node.inner.shard(self.shard) {
             shard.latch().fetching.end(&self.key);
         }
     }
@@ -101,6 +104,7 @@ impl Prefetch {
         let done = match work {
             Work::Keys(keys) => fetched.read_all(&node, keys),
             Work::Trees(namespace) => make_trees(&node, namespace),
+            Work::Dropped(namespace) => Err(dropped(&node, namespace)),
             Work::StampBound => node.inner.raise_stamp_bound(),
             Work::Room(time) => {
                 fetched.waited += time;
@@ -173,17 +177,24 @@ fn version_of(found: &Found) -> FoundVersion {
     FoundVersion { version, sequence, kind, expires_at, tag }
 }
 
+/// The error of whoever comes with the handle of a namespace that was dropped.
+fn dropped(node: &Node, namespace: NamespaceId) -> Error {
+    let name = node.inner.namespaces.get(namespace.id()).map(Namespace::name);
+    Error::NoNamespace(name.unwrap_or_default() + " any more: it was dropped")
+}
+
 /// Makes the trees of a namespace: all at once, when it is first written to.
 fn make_trees(node: &Node, namespace: NamespaceId) -> Result<()> {
-    let _one = node.inner.making_trees.lock();
-    let names: Vec<String> = (0..crate::keys::SHARDS).map(|place| tree_name(namespace, place)).collect();
+    let inner = &*node.inner;
+    let _one = inner.changing_namespaces.lock();
+    let kept = inner.namespaces.get(namespace.id()).filter(|namespace| !namespace.is_dropped());
+    let kept = kept.ok_or_else(|| dropped(node, namespace))?;
+    let names: Vec<String> = ShardId::all_of(namespace).map(tree_name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let trees = node.inner.store.trees(&names, tree_settings(namespace))?;
-    for (place, tree) in (0..crate::keys::SHARDS).zip(trees) {
-        if let Some(shard) = node.inner.shards.get(ShardId::of(namespace, place).index()) {
-            // Made under the lock; one that is set already is the same tree.
-            let _ = shard.tree.set(tree);
-        }
+    let trees = inner.store.trees(&names, tree_settings(namespace))?;
+    for ((_, shard), tree) in kept.shards().zip(trees) {
+        // Made under the lock; one that is set already is the same tree.
+        let _ = shard.tree.set(tree);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What passes between a connection and the node.
 
 use crate::commit::Commit;
+use crate::consistency::Consistency;
 use crate::error::Error;
 use crate::namespace::NamespaceId;
 use crate::prefetch::{Fetched, Prefetch};
@@ -21,6 +22,8 @@ pub struct Request<'a> {
 /// What the node keeps for one connection between two calls.
 #[derive(Default)]
 pub struct Session {
+    /// What the connection asks of its reads and writes.
+    pub consistency: Consistency,
     pub(crate) fetched: Fetched,
 }
 

@@ -1,7 +1,7 @@
 //! Figures about a node.
 
 use crate::backup::SaveStats;
-use crate::namespace::{self, NamespaceId};
+use crate::namespace::NamespaceId;
 use crate::node::Node;
 use kvorum_engine::StoreStats;
 use std::time::Duration;
@@ -40,11 +40,11 @@ pub struct NamespaceStats {
 
 pub(crate) fn collect(node: &Node) -> NodeStats {
     let inner = &*node.inner;
-    let used = namespace::all().filter(|namespace| inner.has_trees(*namespace));
+    let used = inner.namespaces.all().filter(|namespace| inner.has_trees(namespace.id));
     let namespaces = used.map(|namespace| NamespaceStats {
-        namespace,
-        name: namespace::name(namespace, &inner.settings.entity_namespace),
-        keys_estimate: inner.trees(namespace).map(|(_, tree)| tree.stats().entries).sum(),
+        namespace: namespace.id,
+        name: namespace.name(),
+        keys_estimate: inner.trees(namespace.id).map(|(_, tree)| tree.stats().entries).sum(),
     });
     NodeStats {
         uptime: inner.clock.monotonic().saturating_sub(inner.opened_at),

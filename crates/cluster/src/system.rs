@@ -2,11 +2,13 @@
 //! counter of its own, and is written in the same batch as what it belongs to.
 
 use crate::error::{Error, Result};
-use crate::keys::{SHARDS, SYSTEM_TREE};
-use crate::namespace::{self, Mode, NamespaceId};
+use crate::keys::SYSTEM_TREE;
+use crate::namespace;
+use crate::namespaces::{NamespaceSettings, Row};
 use crate::op_id::EPOCH_MAX;
 use kvorum_engine::{Attributes, Batch, Direction, Durability, Store, Tree, TreeSettings, View};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 
 const STORE_ID: &[u8] = b"store";
 const EPOCH: &[u8] = b"epoch";
@@ -24,6 +26,8 @@ struct State {
     /// The version of the last entry.
     version: u64,
     epoch: u64,
+    /// The highest id that a namespace ever had.
+    namespace: u16,
 }
 
 /// What stood in the store when it was opened.
@@ -35,7 +39,8 @@ pub(crate) struct Found {
     pub(crate) time_ms: u64,
     /// Milliseconds since 2020; every hybrid timestamp is below.
     pub(crate) stamp_bound: u64,
-    namespaces: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Rows of the namespaces, by id.
+    pub(crate) namespaces: BTreeMap<u16, Row>,
 }
 
 impl System {
@@ -49,21 +54,30 @@ impl System {
             version = version.max(entry.version);
             found.take(&key, &entry.value)?;
         }
-        let state = Mutex::new(State { version, epoch: found.epoch });
+        let state = Mutex::new(State {
+            version,
+            epoch: found.epoch,
+            namespace: found.namespaces.keys().last().copied().unwrap_or(0),
+        });
         Ok((System { tree, state }, found))
     }
 
-    /// Begins the epoch of this start, durably, before anything else is written: op ids of earlier starts are all below.
-    pub(crate) fn begin(&self, store: &Store, found: &Found, id: [u8; 16], entity: &str) -> Result<u64> {
+    /// Begins the epoch of this start, durably, before anything else is written: op ids of earlier starts are all below. Adds the namespaces
+    /// that are there from the start.
+    pub(crate) fn begin(&self, store: &Store, found: &mut Found, id: [u8; 16], entity: &str) -> Result<u64> {
         let mut batch = Batch::new();
         if found.store_id.is_none() {
             self.put(&mut batch, STORE_ID, &id);
         }
-        for id in namespace::all() {
-            let (key, row) = namespace_row(id, entity);
-            if !found.namespaces.iter().any(|(known, as_row)| *known == key && *as_row == row) {
-                self.put(&mut batch, &key, &row);
-            }
+        for namespace in namespace::built_in() {
+            let name = namespace::built_in_name(namespace, entity);
+            let row = match found.namespaces.get(&namespace.id()) {
+                Some(Row::Kept { name: known, .. }) if *known == name => continue,
+                Some(Row::Kept { settings, .. }) => Row::kept(name, settings.clone()),
+                _ => Row::kept(name, NamespaceSettings::new(namespace.mode())),
+            };
+            self.put_namespace(&mut batch, namespace.id(), &row);
+            found.namespaces.insert(namespace.id(), row);
         }
         let epoch = self.next_epoch(&mut batch)?;
         store.write(batch, Durability::Synced)?.wait().map_err(Error::from)?;
@@ -107,6 +121,22 @@ impl System {
         self.put(batch, TIME, &time_ms.to_le_bytes());
     }
 
+    /// An id that no namespace ever had.
+    pub(crate) fn next_namespace(&self) -> Result<u16> {
+        let next = self.state.lock().namespace.checked_add(1);
+        next.ok_or_else(|| {
+            Error::Invalid("all ids of namespaces were given: export the data to a new store".into())
+        })
+    }
+
+    /// Adds a namespace's row to a batch.
+    pub(crate) fn put_namespace(&self, batch: &mut Batch, id: u16, row: &Row) {
+        let key = [NAMESPACE, id.to_string().as_bytes()].concat();
+        self.put(batch, &key, &row.encode());
+        let mut state = self.state.lock();
+        state.namespace = state.namespace.max(id);
+    }
+
     /// Adds the bound on hybrid timestamps to a batch.
     pub(crate) fn put_stamp_bound(&self, batch: &mut Batch, bound: u64) {
         self.put(batch, STAMP_BOUND, &bound.to_le_bytes());
@@ -144,7 +174,10 @@ impl Found {
             EPOCH => self.epoch = u64::from_le_bytes(fixed(key, value)?),
             TIME => self.time_ms = u64::from_le_bytes(fixed(key, value)?),
             STAMP_BOUND => self.stamp_bound = u64::from_le_bytes(fixed(key, value)?),
-            _ if key.starts_with(NAMESPACE) => self.namespaces.push((key.to_vec(), value.to_vec())),
+            _ if key.starts_with(NAMESPACE) => {
+                let (id, row) = namespace_row(key, value)?;
+                self.namespaces.insert(id, row);
+            }
             _ => {
                 let key = key.escape_ascii();
                 return Err(Error::Storage(format!(
@@ -165,15 +198,12 @@ fn fixed<const N: usize>(key: &[u8], value: &[u8]) -> Result<[u8; N]> {
     })
 }
 
-/// Row of the namespace table: key, and `mode ‖ shards (u16) ‖ name`.
-fn namespace_row(id: NamespaceId, entity: &str) -> (Vec<u8>, Vec<u8>) {
-    let key = [NAMESPACE, id.0.to_string().as_bytes()].concat();
-    let mode = match id.mode() {
-        Mode::Strong => b'S',
-        Mode::Available => b'A',
+fn namespace_row(key: &[u8], value: &[u8]) -> Result<(u16, Row)> {
+    let wrong = |expected: &str| {
+        let (key, value) = (key.escape_ascii(), value.escape_ascii());
+        Error::Storage(format!("the entry `{key}` of the tree {SYSTEM_TREE} lacks {expected}: `{value}`"))
     };
-    let mut row = vec![mode];
-    row.extend_from_slice(&(SHARDS as u16).to_le_bytes());
-    row.extend_from_slice(namespace::name(id, entity).as_bytes());
-    (key, row)
+    let id = key.get(NAMESPACE.len()..).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+    let id = id.ok_or_else(|| wrong("a namespace's id"))?;
+    Ok((id, Row::decode(value).map_err(wrong)?))
 }

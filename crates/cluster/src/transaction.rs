@@ -26,7 +26,7 @@ pub(crate) fn transaction(
     if requests.iter().any(|request| request.namespace.mode() == Mode::Available) {
         return Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None };
     }
-    let mut plan = Plan::of(&node.inner, requests, Isolation::All);
+    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::All);
     if let Some(work) = plan.work.take() {
         let blocked = Prefetch::new(node, work, Fetched::default());
         return Transaction { outcome: Outcome::Blocked(blocked), commit: None };
@@ -36,7 +36,8 @@ pub(crate) fn transaction(
     }
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
     let outcome = run(&mut evaluation, requests, watched);
-    Transaction { outcome, commit: commit(node, evaluation.rests_on()) }
+    let (sequence, durability) = evaluation.rests_on();
+    Transaction { outcome, commit: commit(node, sequence, durability) }
 }
 
 fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watched: &Watched) -> Outcome {
@@ -105,7 +106,7 @@ pub(crate) fn watch(
         return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));
     }
     // No latches: `EXEC` compares under them.
-    let plan = Plan::default();
+    let plan = Plan::new();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
     let mut versions = Vec::with_capacity(keys.len());
     for key in keys {

@@ -1,18 +1,16 @@
 //! What a running node does every second.
 
 use crate::error::{Error, Result};
-use crate::namespace::{self, Mode};
+use crate::namespace::Mode;
+use crate::namespaces::Namespace;
 use crate::node::Inner;
-use kvorum_engine::Durability;
+use kvorum_engine::{Durability, Sequence};
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(1);
-
-/// For how long a deleted entry of an available namespace keeps its tombstone: a replica that was away for less can still be told.
-const GRACE_MS: u64 = 10 * 24 * 3600 * 1000;
 
 /// How often the time is noted when nobody writes, so that compaction can drop what expires.
 const NOTE_TIME_EVERY_MS: u64 = 60_000;
@@ -93,29 +91,40 @@ impl Inner {
         let synced = self.store.synced();
         // What is dropped as expired must stay so over a restart.
         let expired = self.time.noted_durably(synced);
-        let grace = self.hybrid.now_ms(now).saturating_sub(GRACE_MS);
         let mut is_used = false;
-        for namespace in namespace::all() {
-            for (shard, tree) in self.trees(namespace) {
-                is_used = true;
-                let strong = namespace.mode() == Mode::Strong;
-                tree.set_expiry_floor(if strong { expired } else { grace.min(expired) })?;
-                if !strong {
-                    tree.set_tombstone_floor(self.hybrid.floor(grace))?;
-                    continue;
-                }
-                // A node alone keeps no history, and nobody else needs its tombstones.
-                let floor = self.shards.get(shard.index()).and_then(|shard| shard.latch().next_floor(synced));
-                if let Some(floor) = floor {
-                    tree.set_floor(floor)?;
-                    tree.set_tombstone_floor(floor)?;
-                }
-            }
+        for namespace in self.namespaces.all() {
+            is_used |= self.upkeep_of(namespace, now, synced, expired)?;
         }
         if is_used && now >= expired.saturating_add(NOTE_TIME_EVERY_MS) {
             let sequence = self.note_expiry(now, now, Durability::Written)?;
             tracing::trace!(now, sequence, "noted the time");
         }
         self.system.forget_history()
+    }
+
+    /// Lets compaction know what nobody needs any more of a namespace. Answers whether it is used at all.
+    fn upkeep_of(&self, namespace: &Namespace, now: u64, synced: Sequence, expired: u64) -> Result<bool> {
+        let settings = namespace.settings();
+        let strong = settings.mode == Mode::Strong;
+        // For so long a replica that was away can be told what was deleted meanwhile.
+        let grace = self.hybrid.now_ms(now).saturating_sub(settings.grace_ms);
+        let kept_since = now.saturating_sub(settings.history_ms);
+        let mut is_used = false;
+        for (_, shard) in namespace.shards() {
+            let Some(tree) = shard.tree.get() else { continue };
+            is_used = true;
+            tree.set_expiry_floor(if strong { expired } else { grace.min(expired) })?;
+            if !strong {
+                tree.set_tombstone_floor(self.hybrid.floor(grace))?;
+                continue;
+            }
+            // A node alone: nobody else needs its tombstones.
+            let floor = shard.latch().next_floor(synced, now, kept_since);
+            if let Some(floor) = floor {
+                tree.set_floor(floor)?;
+                tree.set_tombstone_floor(floor)?;
+            }
+        }
+        Ok(is_used)
     }
 }

@@ -2,7 +2,6 @@
 
 use super::evaluation::Evaluation;
 use super::plan::Isolation;
-use crate::keys::SHARDS;
 use crate::keyspace::Reading;
 use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
@@ -62,7 +61,7 @@ impl Evaluation<'_, '_> {
 
     /// Whether a shard of the namespace was written to behind a sequence. Asked by transactions, which hold all its latches.
     fn has_changed(&self, namespace: NamespaceId, as_of: Sequence) -> bool {
-        let mut shards = (0..SHARDS).map(|place| self.latches.get(ShardId::of(namespace, place)));
+        let mut shards = ShardId::all_of(namespace).map(|shard| self.latches.get(shard));
         shards.any(|writer| writer.is_some_and(|writer| writer.sequence() > as_of))
     }
 }

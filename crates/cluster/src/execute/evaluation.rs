@@ -2,17 +2,18 @@
 
 use super::blocked::{Needs, Room};
 use super::overlay::{Change, Overlay};
-use super::plan::{Isolation, KnownShard, Plan, strong};
+use super::plan::{Isolation, KnownShard, Plan};
 use super::view::{BufferView, Missing, Rests, stamp};
 use super::writing::put;
 use crate::error::Error;
-use crate::keys::{SHARDS, USER_KEY_BYTES_MAX};
+use crate::keys::USER_KEY_BYTES_MAX;
 use crate::latch::{Latches, ShardId};
-use crate::namespace::{Mode, NamespaceId};
+use crate::namespace::{Mode, NamespaceId, numbered};
+use crate::namespaces::Namespace;
 use crate::node::{Inner, Node};
 use crate::prefetch::Fetched;
 use crate::session::Request;
-use kvorum_engine::{Batch, Sequence};
+use kvorum_engine::{Batch, Durability, Sequence};
 use kvorum_model::{DataFn, Effect, Effects, ErrorReply, Keyspace, Reply, Run, Stop, check_flush};
 use std::cell::{Cell, RefCell};
 
@@ -36,6 +37,8 @@ pub(crate) struct Evaluation<'n, 'r> {
     /// The highest time that was used: `now_ms`, or the hybrid time.
     pub(super) time_used_ms: u64,
     pub(super) isolation: Isolation,
+    /// What the writes survive once the replies may be sent.
+    pub(super) durability: Durability,
     pub(super) overlay: Overlay<'r>,
     effects: Effects<'r>,
     pub(super) batch: Batch,
@@ -62,7 +65,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
         fetched: Fetched,
     ) -> Evaluation<'n, 'r> {
         let inner = &*node.inner;
-        let latches = Latches::take(&inner.shards, &plan.latches);
+        let latches = Latches::take(&inner.namespaces, &plan.latches);
         // After the latches: not below the time of any write that is seen.
         let now_ms = inner.time.now();
         let mut evaluation = Evaluation {
@@ -72,6 +75,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             now_ms,
             time_used_ms: now_ms,
             isolation,
+            durability: plan.durability,
             overlay: Overlay::default(),
             effects: Effects::new(),
             batch: Batch::new(),
@@ -115,7 +119,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             Run::Keyspace(kind @ (Keyspace::FlushDb | Keyspace::FlushAll)) => match check_flush(request.args)
             {
                 Ok(()) if kind == Keyspace::FlushDb => self.flush(&[request.namespace], replies.len()),
-                Ok(()) => self.flush(&strong().collect::<Vec<_>>(), replies.len()),
+                Ok(()) => self.flush(&numbered().collect::<Vec<_>>(), replies.len()),
                 Err(error) => Err(Stop::Error(error)),
             },
             Run::Keyspace(kind) => match self.keyspace(kind, request, at) {
@@ -259,15 +263,14 @@ impl<'n, 'r> Evaluation<'n, 'r> {
 
     /// Empties namespaces, in constant time.
     fn flush(&mut self, namespaces: &[NamespaceId], reply: usize) -> Result<Reply, Stop> {
-        if namespaces.iter().any(|namespace| namespace.mode() == Mode::Available) {
-            let name = self.inner.settings.entity_namespace.as_str();
-            let text =
-                format!("ERR {name} is an available namespace, which can't be flushed: drop and create it");
+        if let Some(available) = namespaces.iter().find(|namespace| namespace.mode() == Mode::Available) {
+            let name = self.inner.namespaces.get(available.id()).map(Namespace::name).unwrap_or_default();
+            let remedy = if available.is_built_in() { "" } else { ": drop and create it" };
+            let text = format!("ERR {name} is an available namespace, which can't be flushed{remedy}");
             return Err(Stop::Error(ErrorReply::new(text)));
         }
         for namespace in namespaces {
-            for place in 0..SHARDS {
-                let shard = ShardId::of(*namespace, place);
+            for shard in ShardId::all_of(*namespace) {
                 let Some(writer) = self.latches.get_mut(shard) else { continue };
                 writer.fetching.all_written();
                 if self.isolation == Isolation::Each
@@ -285,9 +288,9 @@ impl<'n, 'r> Evaluation<'n, 'r> {
         Ok(Reply::Ok)
     }
 
-    /// The sequence that all replies rest on.
-    pub(crate) fn rests_on(&self) -> Sequence {
-        self.rests.sequence()
+    /// The sequence that all replies rest on, and how durable it must be.
+    pub(crate) fn rests_on(&self) -> (Sequence, Durability) {
+        (self.rests.sequence(), self.durability)
     }
 
     /// The present version of a key; 0 if it is absent.

@@ -17,7 +17,7 @@ use crate::commit::Commit;
 use crate::node::Node;
 use crate::prefetch::{Fetched, Prefetch};
 use crate::session::{Progress, Request, Session};
-use kvorum_engine::Sequence;
+use kvorum_engine::{Durability, Sequence};
 use kvorum_model::Reply;
 
 /// Requests that are evaluated under the same latches: more are executed in several rounds, so that others get their turn.
@@ -30,32 +30,34 @@ pub(crate) fn execute(
     replies: &mut Vec<Reply>,
 ) -> Progress {
     let mut progress = Progress { executed: 0, blocked: None, commit: None };
-    let mut rests_on = 0;
+    let mut rests_on = (0, Durability::Buffered);
     while progress.executed < requests.len() && progress.blocked.is_none() {
         let rest = requests.get(progress.executed..).unwrap_or_default();
         let round = rest.get(..ROUND_REQUESTS_MAX).unwrap_or(rest);
-        let (executed, sequence) = execute_round(node, session, round, replies, &mut progress.blocked);
+        let (executed, (sequence, durability)) =
+            execute_round(node, session, round, replies, &mut progress.blocked);
         progress.executed += executed;
-        rests_on = rests_on.max(sequence);
+        rests_on = (rests_on.0.max(sequence), rests_on.1.max(durability));
     }
-    progress.commit = commit(node, rests_on);
+    let (sequence, durability) = rests_on;
+    progress.commit = commit(node, sequence, durability);
     progress
 }
 
-/// Answers how many requests were executed, and the sequence that their replies rest on.
+/// Answers how many requests were executed, and the sequence that their replies rest on, with the durability that they are to have.
 fn execute_round(
     node: &Node,
     session: &mut Session,
     requests: &[Request<'_>],
     replies: &mut Vec<Reply>,
     blocked: &mut Option<Prefetch>,
-) -> (usize, Sequence) {
+) -> (usize, (Sequence, Durability)) {
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
         replies.push(error.reply());
-        return (1, 0);
+        return (1, (0, Durability::Buffered));
     }
-    let mut plan = Plan::of(&node.inner, requests, Isolation::Each);
+    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::Each);
     let work = plan.work.take();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
     let ready = requests.get(..plan.ready).unwrap_or_default();
@@ -86,9 +88,8 @@ fn execute_round(
     (executed, evaluation.rests_on())
 }
 
-/// The wait for `sequence`; `None` if it is durable in the node's class already.
-pub(crate) fn commit(node: &Node, sequence: Sequence) -> Option<Commit> {
-    let durability = node.durability();
+/// The wait until `sequence` is durable in that class; `None` if it is already.
+pub(crate) fn commit(node: &Node, sequence: Sequence, durability: Durability) -> Option<Commit> {
     (sequence > node.inner.store.acknowledged(durability)).then(|| Commit {
         node: node.clone(),
         sequence,
@@ -134,7 +135,7 @@ mod tests {
         let mut session = Session::new();
         let first = version_after_set(&node, &mut session);
         let shard = shard_of(NamespaceId::ZERO, b"key");
-        node.inner.shards[shard.index()].latch().wear_out();
+        node.inner.shard(shard).unwrap().latch().wear_out();
         let next = version_after_set(&node, &mut session);
         assert_eq!((epoch_of(next), serial_of(next)), (epoch_of(first) + 1, 1));
         assert_eq!(version_after_set(&node, &mut session), next + 1);
@@ -161,7 +162,7 @@ mod tests {
         let fs = fs.after_kill();
         let node = open(&fs);
         fs.set_cold_reads(1);
-        let shard = &node.inner.shards[shard_of(NamespaceId::ZERO, b"key").index()];
+        let shard = node.inner.shard(shard_of(NamespaceId::ZERO, b"key")).unwrap();
         let block = |session: &mut Session| {
             let args = Args::new(&[b"APPEND", b"key", b"!"]);
             let request = Request { namespace: NamespaceId::ZERO, spec: resolve(args).unwrap(), args };

@@ -25,11 +25,9 @@ pub(crate) struct Overlay<'r> {
     changes: Vec<Change<'r>>,
     index: HashTable<u32>,
     hasher: foldhash::fast::FixedState,
-    /// Namespaces that were cleared, a bit each: of them only `changes` exist.
-    cleared: u32,
+    /// Namespaces that were cleared: of them only `changes` exist.
+    cleared: Vec<NamespaceId>,
 }
-
-const _: () = assert!(crate::namespace::COUNT <= 32, "one bit for each namespace");
 
 /// What the overlay says of a key.
 pub(crate) enum Seen<'o, 'r> {
@@ -43,7 +41,7 @@ pub(crate) enum Seen<'o, 'r> {
 
 impl<'r> Overlay<'r> {
     pub(crate) fn get(&self, namespace: NamespaceId, key: &[u8]) -> Seen<'_, 'r> {
-        if self.changes.is_empty() && self.cleared == 0 {
+        if self.changes.is_empty() && self.cleared.is_empty() {
             return Seen::Nothing;
         }
         match self.place(namespace, key).and_then(|place| self.changes.get(place)) {
@@ -78,7 +76,9 @@ impl<'r> Overlay<'r> {
 
     /// Shows the namespace as empty.
     pub(crate) fn clear(&mut self, namespace: NamespaceId) {
-        self.cleared |= 1 << namespace.index();
+        if !self.is_cleared(namespace) {
+            self.cleared.push(namespace);
+        }
         self.changes.retain(|change| change.namespace != namespace);
         self.index.clear();
         if self.changes.len() > SCANNED_MAX {
@@ -90,11 +90,16 @@ impl<'r> Overlay<'r> {
     pub(crate) fn reset(&mut self) {
         self.changes.clear();
         self.index.clear();
-        self.cleared = 0;
+        self.cleared.clear();
     }
 
     pub(crate) fn is_cleared(&self, namespace: NamespaceId) -> bool {
-        self.cleared & (1 << namespace.index()) != 0
+        self.cleared.contains(&namespace)
+    }
+
+    /// The namespaces that were cleared.
+    pub(crate) fn cleared(&self) -> &[NamespaceId] {
+        &self.cleared
     }
 
     /// The changes, in the order in which their keys were first changed.

@@ -2,15 +2,15 @@
 
 use crate::keys::shard_of;
 use crate::latch::{ShardId, ShardSet};
-use crate::namespace::{Mode, NamespaceId};
-use crate::node::Inner;
+use crate::namespace::{Mode, NamespaceId, numbered};
+use crate::node::{Inner, Node};
 use crate::prefetch::Work;
 use crate::session::Request;
+use kvorum_engine::Durability;
 use kvorum_model::{Keyspace, Run};
 use smallvec::SmallVec;
 
 /// What the requests of a buffer need.
-#[derive(Default)]
 pub(crate) struct Plan {
     /// Shards whose latches are held while the requests are evaluated.
     pub(crate) latches: ShardSet,
@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) work: Option<Work>,
     /// Of each ready request the shard of its first key, where it was needed for the latches.
     pub(crate) shards: SmallVec<[Option<ShardId>; 64]>,
+    /// What a write must survive: of the namespaces that are touched, the one that asks for most.
+    pub(crate) durability: Durability,
 }
 
 /// The shard of one key of the request under evaluation, which is asked for several times: hashing costs as much as a lookup.
@@ -51,9 +53,39 @@ pub(crate) enum Isolation {
 }
 
 impl Plan {
-    pub(crate) fn of(inner: &Inner, requests: &[Request<'_>], isolation: Isolation) -> Plan {
-        let mut plan = Plan::default();
+    /// A plan for nothing yet.
+    pub(crate) fn new() -> Plan {
+        Plan {
+            latches: ShardSet::default(),
+            ready: 0,
+            work: None,
+            shards: SmallVec::new(),
+            durability: Durability::Buffered,
+        }
+    }
+
+    pub(crate) fn of(
+        node: &Node,
+        asked: Option<Durability>,
+        requests: &[Request<'_>],
+        isolation: Isolation,
+    ) -> Plan {
+        let inner = &*node.inner;
+        let mut plan = Plan::new();
+        let mut known = None;
         for request in requests {
+            if known != Some(request.namespace) {
+                known = Some(request.namespace);
+                match inner.namespaces.get(request.namespace.id()).filter(|kept| !kept.is_dropped()) {
+                    Some(kept) => {
+                        plan.durability = plan.durability.max(kept.durability(asked, node.durability()));
+                    }
+                    None => {
+                        plan.work = Some(Work::Dropped(request.namespace));
+                        break;
+                    }
+                }
+            }
             plan.work = work_before(inner, request);
             if plan.work.is_some() {
                 break;
@@ -70,7 +102,7 @@ impl Plan {
         match spec.run {
             Run::Keyspace(Keyspace::FlushDb) => self.latches.insert_namespace(request.namespace),
             Run::Keyspace(Keyspace::FlushAll) => {
-                strong().for_each(|each| self.latches.insert_namespace(each));
+                numbered().for_each(|each| self.latches.insert_namespace(each));
             }
             Run::Keyspace(_) if isolation == Isolation::All => {
                 self.latches.insert_namespace(request.namespace);
@@ -92,11 +124,6 @@ impl Plan {
 pub(crate) fn needs_latches(request: &Request<'_>) -> bool {
     let spec = request.spec;
     spec.is_write() || (spec.first_key != spec.last_key && spec.keys_of(request.args).nth(1).is_some())
-}
-
-/// The namespaces that `FLUSHALL` clears.
-pub(crate) fn strong() -> impl Iterator<Item = NamespaceId> {
-    crate::namespace::all().filter(|namespace| namespace.mode() == Mode::Strong)
 }
 
 fn work_before(inner: &Inner, request: &Request<'_>) -> Option<Work> {

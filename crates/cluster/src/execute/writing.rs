@@ -2,7 +2,6 @@
 
 use super::blocked::Room;
 use super::evaluation::Evaluation;
-use super::plan::strong;
 use crate::error::Error;
 use crate::keys::{shard_of, with_user_key};
 use crate::namespace::{Mode, NamespaceId};
@@ -17,8 +16,8 @@ pub(crate) const FROM_ONE: u8 = 1;
 impl Evaluation<'_, '_> {
     /// Adds everything that a transaction has changed to the batch, of each key the last change.
     pub(crate) fn hold_to_batch(&mut self) {
-        for namespace in strong().filter(|namespace| self.overlay.is_cleared(*namespace)) {
-            for (shard, tree) in self.inner.trees(namespace) {
+        for namespace in self.overlay.cleared() {
+            for (shard, tree) in self.inner.trees(*namespace) {
                 if let Some(writer) = self.latches.get_mut(shard) {
                     self.batch.clear(tree, writer.write());
                 }
@@ -75,7 +74,7 @@ impl Evaluation<'_, '_> {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
-        match self.inner.store.write(&batch, self.node.durability()) {
+        match self.inner.store.write(&batch, self.durability) {
             Ok(commit) => {
                 let sequence = commit.sequence();
                 self.rests.on(sequence);

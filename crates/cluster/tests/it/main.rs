@@ -11,6 +11,7 @@ mod crash;
 mod durability;
 mod expiry;
 mod fixture;
+mod namespaces;
 mod restart;
 mod scan;
 mod threads;

@@ -99,14 +99,29 @@ impl Store {
     /// # Errors
     /// `Poisoned` and `Io` when it can't be made durable. No tree of this name is no error: `false`.
     pub fn drop_tree(&self, name: &str) -> Result<bool> {
+        Ok(self.drop_trees(&[name])? > 0)
+    }
+
+    /// Drops the trees of these names by one durable edit: all or none. Names without a tree are passed over; answers how many were dropped.
+    ///
+    /// # Errors
+    /// As [`Store::drop_tree`].
+    pub fn drop_trees(&self, names: &[&str]) -> Result<usize> {
         let shared = &self.shared;
         shared.check_open()?;
         // A flush of the tree must not come back with a table of it.
         let _flushing = shared.flushing.lock();
         let _writer = shared.writer.lock();
-        let Some(state) = shared.trees.read().by_name.get(name).cloned() else { return Ok(false) };
-        shared.edit(vec![Change::TreeDropped { tree: state.id }], || shared.forget_tree(name, &state))?;
-        Ok(true)
+        let states: BTreeMap<&str, Arc<TreeState>> = {
+            let trees = shared.trees.read();
+            names.iter().filter_map(|name| Some((*name, Arc::clone(trees.by_name.get(*name)?)))).collect()
+        };
+        if states.is_empty() {
+            return Ok(0);
+        }
+        let changes = states.values().map(|state| Change::TreeDropped { tree: state.id }).collect();
+        shared.edit(changes, || states.iter().for_each(|(name, state)| shared.forget_tree(name, state)))?;
+        Ok(states.len())
     }
 
     /// Gives each of two trees the other's name, at once.
