@@ -31,6 +31,6 @@ impl Clock for TestClock {
 }
 
 /// A shard of the first namespace.
-pub(crate) fn shard_id(place: usize) -> ShardId {
+pub(crate) fn shard_id(place: u16) -> ShardId {
     ShardId::of(NamespaceId::ZERO, place)
 }
