@@ -4,15 +4,19 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use kvorum_sim::plan::Plan;
 use kvorum_sim::run::{Outcome, run};
 use kvorum_sim::shrink::{kind, shrink};
+use kvorum_sim::torture;
+use std::net::SocketAddr;
 
 /// Simulates replica groups by seed; exits with 1 if a run breaks a promise.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Run this seed and print what came of it.
     #[arg(long, conflicts_with = "swarm")]
     seed: Option<u64>,
@@ -33,11 +37,85 @@ struct Arguments {
     shrink: usize,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes to and reads from running nodes, while somebody else torments them; exits with 1 if a promise is broken.
+    Torture(Torture),
+}
+
+#[derive(Debug, clap::Args)]
+struct Torture {
+    /// The nodes' RESP addresses.
+    #[arg(long, value_delimiter = ',', required = true)]
+    nodes: Vec<SocketAddr>,
+    /// How long clients write.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How long the nodes may take afterwards to answer every last question.
+    #[arg(long, default_value_t = 60)]
+    settle_seconds: u64,
+    /// How long one request may take.
+    #[arg(long, default_value_t = 1000)]
+    patience_ms: u64,
+    /// Clients that share a few keys.
+    #[arg(long, default_value_t = 8)]
+    registers: usize,
+    /// Clients that write each key once.
+    #[arg(long, default_value_t = 2)]
+    ledgers: usize,
+    /// Clients that measure for how long writes stand still.
+    #[arg(long, default_value_t = 8)]
+    probes: usize,
+    /// Keys that the first kind uses at one time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    keys: u64,
+    /// What clients do follows from it; when they do it, does not.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Fail if the writes of a key stand still for longer.
+    #[arg(long)]
+    gap_max_ms: Option<u64>,
+    /// Names the run: keys begin with it.
+    #[arg(long, default_value = "torture")]
+    run: String,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Torture(torture)) = arguments.command {
+        return torture_nodes(torture);
+    }
     match (arguments.seed, arguments.swarm) {
         (Some(seed), _) => one(seed, &arguments),
         (None, seconds) => swarm(Duration::from_secs(seconds.unwrap_or(10)), &arguments),
+    }
+}
+
+fn torture_nodes(arguments: Torture) -> ExitCode {
+    let limit = arguments.gap_max_ms.map(Duration::from_millis);
+    let settings = torture::Settings {
+        nodes: arguments.nodes,
+        time: Duration::from_secs(arguments.seconds),
+        settle: Duration::from_secs(arguments.settle_seconds),
+        patience: Duration::from_millis(arguments.patience_ms),
+        clients: [arguments.registers, arguments.ledgers, arguments.probes],
+        keys: arguments.keys,
+        seed: arguments.seed,
+        run: arguments.run,
+    };
+    match torture::run(settings) {
+        Ok(report) => {
+            println!("{report}");
+            let in_time = limit.is_none_or(|limit| report.longest_gap() <= limit);
+            if !in_time {
+                println!("writes stood still for longer than {} ms", limit.unwrap_or_default().as_millis());
+            }
+            if report.is_good() && in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(problem) => {
+            println!("{problem}");
+            ExitCode::FAILURE
+        }
     }
 }
 
