@@ -1,5 +1,6 @@
 //! The command line. Its flags are made from the table of settings.
 
+use crate::bench;
 use crate::settings::{CONFIG_VARIABLE, Sources, TABLE};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     Restore { sources: Sources, source: PathBuf },
     /// Look for damage in a closed store or a backup.
     Check { sources: Sources, dir: PathBuf, salvage: Option<PathBuf> },
+    /// Load a running node.
+    Bench { sources: Sources, matches: Box<ArgMatches> },
 }
 
 /// Reads the command line and the environment; ends the program with a message if they make no sense.
@@ -42,6 +45,9 @@ pub(crate) fn parse() -> Command {
             dir: folder(matches, "dir"),
             salvage: matches.get_one::<PathBuf>("salvage").cloned(),
         },
+        Some(("bench", matches)) => {
+            Command::Bench { sources: sources(matches), matches: Box::new(matches.clone()) }
+        }
         Some((_, matches)) => Command::Serve(sources(matches)),
         None => Command::Serve(sources(&matches)),
     }
@@ -81,6 +87,7 @@ fn program() -> clap::Command {
         )
         .args(flags_of(&["wal_dir", "memory", "max_value"]))
         .args_override_self(true);
+    let load = bench::command().args(flags_of(&["resp", "http", "requirepass"])).args_override_self(true);
     clap::Command::new("kvorum")
         .about("A distributed key-value database: Redis protocol and HTTP. Without arguments it serves a single node on ./kvorum-data.")
         .version(env!("CARGO_PKG_VERSION"))
@@ -89,7 +96,7 @@ fn program() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve)
         .subcommand(config)
-        .subcommands([backup, restore, check])
+        .subcommands([backup, restore, check, load])
 }
 
 fn named_folder(id: &'static str, name: &'static str, help: &'static str) -> Arg {

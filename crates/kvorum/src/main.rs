@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod bench;
 mod check;
 mod cli;
 mod meter;
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         cli::Command::Check { sources, dir, salvage } => {
             load(&sources).and_then(|settings| check::check(&settings, &dir, salvage.as_deref()))
         }
+        cli::Command::Bench { sources, matches } => load(&sources).and_then(|settings| {
+            let (resp, http) = (settings.resp.as_str(), settings.http.as_deref());
+            bench::bench(&bench::Options::of(&matches, resp, http, settings.requirepass.clone())?)
+        }),
         cli::Command::PrintConfig(sources) => load(&sources).map(|settings| print!("{}", settings.print())),
     };
     match outcome {

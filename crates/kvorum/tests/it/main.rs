@@ -1,6 +1,7 @@
 //! Integration tests of the program and of the workspace as a whole.
 
 mod backup;
+mod bench;
 mod doors;
 mod kill;
 mod process;
