@@ -9,6 +9,8 @@ pub mod backup;
 mod clock;
 mod commit;
 mod consistency;
+#[cfg_attr(not(test), expect(dead_code, reason = "started by the node once it opens as one of a cluster"))]
+mod control;
 mod cursor;
 mod entity;
 mod error;

@@ -39,6 +39,7 @@ pub enum Outcome {
 
 /// Why the control plane is asked for a new nomination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ask {
     /// The epoch is at or below a promise: a fresh one is needed.
     StaleEpoch,

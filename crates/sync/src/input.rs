@@ -97,6 +97,7 @@ pub enum Input {
 
 /// Why a leader should hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum StepDown {
     /// The store refuses writes after a failed write or fsync.
     Poisoned,

@@ -10,6 +10,8 @@ pub const MEMBERS_MAX: usize = 32;
 
 /// A list of members: sorted, without repetition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Vec<StoreId>", into = "Vec<StoreId>"))]
 pub struct Members(Arc<[StoreId]>);
 
 impl Members {
@@ -60,8 +62,21 @@ impl Members {
     }
 }
 
+impl From<Vec<StoreId>> for Members {
+    fn from(list: Vec<StoreId>) -> Members {
+        Members::of(&list)
+    }
+}
+
+impl From<Members> for Vec<StoreId> {
+    fn from(members: Members) -> Vec<StoreId> {
+        members.0.to_vec()
+    }
+}
+
 /// The member lists of one reign: tails are gathered from a majority of `old`, led is with a majority of `new`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Membership {
     /// Whose tails count.
     pub old: Members,
@@ -87,6 +102,7 @@ impl Membership {
 /// What the control plane holds of one shard. The rule that keeps two quick membership changes from losing each other's majority
 /// lives here: only the shard's **last** nomination can make its list the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Register {
     current: Members,
     last: Option<(Epoch, Members)>,

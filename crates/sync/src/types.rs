@@ -14,10 +14,13 @@ pub const EPOCH_MAX: u32 = (1 << (64 - SERIAL_BITS)) - 1;
 /// A member, named by its *store*: a random number made together with the store's folder. A wiped disk comes back under another
 /// number, and so is another member, which counts in no majority until a membership change lets it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoreId(pub u64);
 
 /// The number of one manager's reign: unique, rising, given out by the control plane. Zero is *no reign yet*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u32", into = "u32"))]
 pub struct Epoch(u32);
 
 impl Epoch {
@@ -37,8 +40,23 @@ impl Epoch {
     }
 }
 
+impl From<Epoch> for u32 {
+    fn from(epoch: Epoch) -> u32 {
+        epoch.0
+    }
+}
+
+impl TryFrom<u32> for Epoch {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Epoch, String> {
+        Epoch::new(number).ok_or_else(|| format!("epoch {number} is beyond the last one, {EPOCH_MAX}"))
+    }
+}
+
 /// The name of one item for ever, and the version of every value that the item writes: epoch (24 bits) · serial (40 bits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OpId(u64);
 
 impl OpId {

@@ -7,7 +7,7 @@ mod table;
 pub(crate) use row::Row;
 pub use settings::{Conflicts, NamespaceChange, NamespaceSettings, REPLICATION_MAX};
 pub use table::NAMESPACES_MAX;
-pub(crate) use table::{Namespace, Table};
+pub(crate) use table::{Namespace, SHARDS_IN_ALL_MAX, Table, check_name};
 
 use crate::entity::blocking;
 use crate::error::{Error, Result};

@@ -1,0 +1,552 @@
+//! How changes act on the map.
+
+use super::change::{Applied, Change, Refused};
+use super::map::{
+    ClusterId, Map, NAME_BYTES_MAX, NODES_MAX, NamespaceRow, NodeInfo, NodeRow, NodeState, Nomination, ShardId,
+    ShardRow,
+};
+use super::placement;
+use crate::error::Error;
+use crate::namespace::{BUILT_IN, Mode};
+use crate::namespaces::{
+    NAMESPACES_MAX, NamespaceChange, NamespaceSettings, REPLICATION_MAX, SHARDS_IN_ALL_MAX, check_name,
+};
+use kvorum_sync::{Epoch, Members, Register, StoreId};
+use std::collections::BTreeMap;
+
+type Answer = Result<Applied, Refused>;
+
+fn refuse(why: impl Into<String>) -> Answer {
+    Err(Refused(why.into()))
+}
+
+impl Map {
+    /// Applies one change: it happens as a whole or not at all.
+    pub(crate) fn apply(&mut self, change: &Change) -> Answer {
+        if !self.is_founded() && !matches!(change, Change::Found { .. }) {
+            return refuse("the cluster is not founded yet");
+        }
+        match change {
+            Change::Found { cluster, nodes, namespaces } => self.found(*cluster, nodes, namespaces),
+            Change::Join { store, info, replaces } => self.join(*store, info, *replaces),
+            Change::SetNode { store, from, to } => self.set_node(*store, *from, *to),
+            Change::CreateNamespace { name, settings } => self.create_namespace(name, settings),
+            Change::SetNamespace { id, changes } => self.set_namespace(*id, changes),
+            Change::DropNamespace { id } => self.drop_namespace(*id),
+            Change::Activate { id } => self.activate(*id),
+            Change::Nominate { shard, last, above, manager, members } => {
+                self.nominate(*shard, *last, *above, *manager, members)
+            }
+            Change::Led { shard, epoch } => Ok(self.led(*shard, *epoch)),
+            Change::Learners { shard, last, learners } => self.set_learners(*shard, *last, learners),
+        }
+    }
+
+    fn found(
+        &mut self,
+        cluster: ClusterId,
+        nodes: &BTreeMap<StoreId, NodeInfo>,
+        namespaces: &BTreeMap<u16, NamespaceRow>,
+    ) -> Answer {
+        if self.is_founded() {
+            return if self.cluster == cluster {
+                Ok(Applied::Outdated)
+            } else {
+                refuse(format!("this is the cluster {} already", self.cluster))
+            };
+        }
+        let mut map = Map { cluster, version: self.version, voters: self.voters.clone(), ..Map::default() };
+        for (store, info) in nodes {
+            map.enter(*store, info)?;
+        }
+        for (id, row) in namespaces {
+            row.settings.check()?;
+            map.namespaces.insert(*id, NamespaceRow { active: false, ..row.clone() });
+        }
+        for (id, row) in namespaces {
+            if row.active {
+                map.activate(*id)?;
+            }
+        }
+        *self = map;
+        Ok(Applied::Done)
+    }
+
+    fn join(&mut self, store: StoreId, info: &NodeInfo, replaces: Option<StoreId>) -> Answer {
+        if let Some(row) = self.nodes.get(&store) {
+            if row.state == NodeState::Left {
+                return refuse(format!(
+                    "the store of `{}` has left this cluster: start it with an empty data folder",
+                    row.info.name
+                ));
+            }
+            if row.info == *info {
+                return Ok(Applied::Outdated);
+            }
+        }
+        let named = self.named(&info.name).filter(|named| *named != store);
+        if let Some(other) = named
+            && replaces != Some(other)
+        {
+            return refuse(format!("there is another node called `{}` (store {other})", info.name));
+        }
+        check_node(info)?;
+        if let Some(row) = self.nodes.get_mut(&store) {
+            // Epochs of a store never fall.
+            let epoch = row.info.epoch.max(info.epoch);
+            row.info = NodeInfo { epoch, ..info.clone() };
+        } else {
+            self.enter(store, info)?;
+        }
+        if let Some(row) = named.and_then(|other| self.nodes.get_mut(&other)) {
+            row.state = NodeState::Left;
+        }
+        Ok(Applied::Done)
+    }
+
+    /// Gives a new node its row and a slot.
+    fn enter(&mut self, store: StoreId, info: &NodeInfo) -> Result<(), Refused> {
+        check_node(info)?;
+        if self.nodes.len() >= NODES_MAX {
+            self.forget_one()?;
+        }
+        let taken: std::collections::BTreeSet<u16> = self.nodes.values().map(|row| row.slot).collect();
+        // Above all that were ever given out, as long as that goes: the slots of those that left rest longest.
+        let above = taken.last().map_or(0, |last| last + 1);
+        let slot = if usize::from(above) < NODES_MAX {
+            above
+        } else {
+            (0..above).find(|slot| !taken.contains(slot)).unwrap_or_default()
+        };
+        self.nodes.insert(store, NodeRow { info: info.clone(), slot, state: NodeState::Up });
+        Ok(())
+    }
+
+    /// Makes room by a node that left and that no shard names any more.
+    fn forget_one(&mut self) -> Result<(), Refused> {
+        let kept = self.kept();
+        let gone = |(store, row): (&StoreId, &NodeRow)| {
+            (row.state == NodeState::Left && kept.get(store).is_none_or(|count| *count == 0))
+                .then_some(*store)
+        };
+        let Some(store) = self.nodes.iter().find_map(gone) else {
+            return Err(Refused(format!("a cluster has at most {NODES_MAX} nodes")));
+        };
+        self.nodes.remove(&store);
+        Ok(())
+    }
+
+    fn set_node(&mut self, store: StoreId, from: NodeState, to: NodeState) -> Answer {
+        let Some(row) = self.nodes.get_mut(&store) else {
+            return refuse(format!("there is no node with the store {store}"));
+        };
+        if row.state != from || from == to {
+            return Ok(Applied::Outdated);
+        }
+        if from == NodeState::Left {
+            return refuse(format!("the node `{}` has left for good", row.info.name));
+        }
+        row.state = to;
+        Ok(Applied::Done)
+    }
+
+    fn create_namespace(&mut self, name: &str, settings: &NamespaceSettings) -> Answer {
+        check_name(name)?;
+        settings.check()?;
+        if self.namespace(name).is_some() {
+            return refuse(format!("there is a namespace `{name}` already"));
+        }
+        let living = || self.namespaces.values().filter(|row| !row.dropped);
+        let shards: u32 = living().map(|row| u32::from(row.settings.shards)).sum();
+        if living().count() >= NAMESPACES_MAX {
+            return refuse(format!("a cluster has at most {NAMESPACES_MAX} namespaces"));
+        }
+        if shards + u32::from(settings.shards) > SHARDS_IN_ALL_MAX {
+            return refuse(format!(
+                "all namespaces have {shards} shards, {} more would be over the limit of {SHARDS_IN_ALL_MAX}",
+                settings.shards
+            ));
+        }
+        let last = self.namespaces.last_key_value().map_or(0, |(last, _)| *last);
+        let Some(id) = last.checked_add(1) else {
+            return refuse("the numbers of namespaces are used up: each is given once");
+        };
+        let settings = settings.clone();
+        self.namespaces
+            .insert(id, NamespaceRow { name: name.to_owned(), settings, active: false, dropped: false });
+        Ok(Applied::Namespace(id))
+    }
+
+    fn set_namespace(&mut self, id: u16, changes: &[NamespaceChange]) -> Answer {
+        let row = self.living_mut(id)?;
+        let settings = row.settings.with(changes)?;
+        if settings == row.settings {
+            return Ok(Applied::Outdated);
+        }
+        row.settings = settings;
+        Ok(Applied::Done)
+    }
+
+    fn drop_namespace(&mut self, id: u16) -> Answer {
+        if id < BUILT_IN {
+            return refuse("this namespace is there from the start, and can't be dropped");
+        }
+        self.living_mut(id)?.dropped = true;
+        self.shards.retain(|shard, _| shard.namespace != id);
+        Ok(Applied::Done)
+    }
+
+    fn activate(&mut self, id: u16) -> Answer {
+        let row = self.living_mut(id)?;
+        if row.active {
+            return Ok(Applied::Outdated);
+        }
+        if row.settings.mode == Mode::Strong {
+            let shards = row.settings.shards;
+            let chosen = placement::first_members(self, id, shards);
+            if chosen.iter().any(|(_, members)| members.is_empty()) {
+                return refuse("no node can take a shard now: all drain or have left");
+            }
+            for (shard, members) in chosen {
+                let register = Register::new(Members::of(&members));
+                self.shards
+                    .insert(shard, ShardRow { register, nomination: None, learners: Members::of(&[]) });
+            }
+        }
+        self.living_mut(id)?.active = true;
+        Ok(Applied::Done)
+    }
+
+    fn nominate(
+        &mut self,
+        shard: ShardId,
+        last: Epoch,
+        above: Epoch,
+        manager: StoreId,
+        members: &Members,
+    ) -> Answer {
+        // Above all that the members' stores wrote by themselves.
+        let own = |store: &StoreId| self.nodes.get(store).map_or(Epoch::ZERO, |row| row.info.epoch);
+        let floor = members.as_slice().iter().map(own).max().unwrap_or_default();
+        let Some(row) = self.shards.get_mut(&shard) else { return Ok(Applied::Outdated) };
+        if row.register.epoch() != last {
+            return Ok(Applied::Outdated);
+        }
+        if members.as_slice().len() > usize::from(REPLICATION_MAX) + 1 {
+            return refuse(format!("a shard has at most {REPLICATION_MAX} members, and one on its way"));
+        }
+        if !members.contains(manager) || !row.members().contains(manager) {
+            return refuse(format!(
+                "{manager} can't manage {shard}: it is not in the old and new member list"
+            ));
+        }
+        let nominated = row.register.nominate(above.max(floor), members.clone());
+        let (epoch, membership) = nominated.map_err(|error| Refused(error.to_string()))?;
+        row.nomination = Some(Nomination { epoch, manager, membership, led: false });
+        Ok(Applied::Nominated(epoch))
+    }
+
+    fn led(&mut self, shard: ShardId, epoch: Epoch) -> Applied {
+        let Some(row) = self.shards.get_mut(&shard) else { return Applied::Outdated };
+        let known = row.is_led();
+        if known || !row.register.led(epoch) {
+            return Applied::Outdated;
+        }
+        if let Some(last) = &mut row.nomination {
+            last.led = true;
+        }
+        let still: Vec<StoreId> = row.learners.as_slice().to_vec();
+        let members = row.members().clone();
+        row.learners = still.into_iter().filter(|store| !members.contains(*store)).collect::<Vec<_>>().into();
+        Applied::Done
+    }
+
+    fn set_learners(&mut self, shard: ShardId, last: Epoch, learners: &Members) -> Answer {
+        let known = |store: &StoreId| self.nodes.get(store).is_some_and(|row| row.state != NodeState::Left);
+        if !learners.as_slice().iter().all(known) {
+            return refuse("a learner must be a node of the cluster");
+        }
+        let Some(row) = self.shards.get_mut(&shard) else { return Ok(Applied::Outdated) };
+        let is_member = |store: &StoreId| row.members().contains(*store) || row.acting().contains(*store);
+        if row.register.epoch() != last || row.learners == *learners {
+            return Ok(Applied::Outdated);
+        }
+        if learners.as_slice().iter().any(is_member) {
+            return refuse("a member is no learner");
+        }
+        if learners.as_slice().len() > usize::from(REPLICATION_MAX) {
+            return refuse(format!("a shard has at most {REPLICATION_MAX} learners"));
+        }
+        row.learners = learners.clone();
+        Ok(Applied::Done)
+    }
+
+    fn living_mut(&mut self, id: u16) -> Result<&mut NamespaceRow, Refused> {
+        let row = self.namespaces.get_mut(&id).filter(|row| !row.dropped);
+        row.ok_or_else(|| Refused(format!("there is no namespace with the number {id}")))
+    }
+}
+
+fn check_node(info: &NodeInfo) -> Result<(), Refused> {
+    let NodeInfo { name, peer, resp, http, .. } = info;
+    let fits = |text: &String| text.len() <= NAME_BYTES_MAX;
+    if name.is_empty() || ![name, peer, resp, http].into_iter().all(fits) {
+        return Err(Refused(format!("name and addresses of a node have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    if peer.is_empty() {
+        return Err(Refused(format!("the node `{name}` names no address for its peers")));
+    }
+    Ok(())
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: StoreId = StoreId(10);
+    const B: StoreId = StoreId(20);
+    const C: StoreId = StoreId(30);
+    const D: StoreId = StoreId(40);
+    const SHARD: ShardId = ShardId { namespace: 0, place: 0 };
+
+    fn info(name: &str) -> NodeInfo {
+        NodeInfo { name: name.into(), peer: format!("{name}:7000"), ..NodeInfo::default() }
+    }
+
+    fn namespace(name: &str, active: bool) -> NamespaceRow {
+        let settings = NamespaceSettings { shards: 2, ..NamespaceSettings::new(Mode::Strong) };
+        NamespaceRow { name: name.into(), settings, active, dropped: false }
+    }
+
+    fn cluster(nodes: &[(StoreId, &str)]) -> Map {
+        let nodes = nodes.iter().map(|(store, name)| (*store, info(name))).collect();
+        let namespaces = BTreeMap::from([(0, namespace("0", true)), (20, namespace("jobs", false))]);
+        let mut map = Map::default();
+        let found = Change::Found { cluster: ClusterId(7), nodes, namespaces };
+        assert_eq!(map.apply(&found), Ok(Applied::Done));
+        map.version = 1;
+        assert_eq!(map.apply(&found), Ok(Applied::Outdated), "founded once");
+        map
+    }
+
+    fn three() -> Map {
+        cluster(&[(A, "a"), (B, "b"), (C, "c")])
+    }
+
+    fn epoch(number: u32) -> Epoch {
+        Epoch::new(number).unwrap()
+    }
+
+    fn nominate(map: &mut Map, last: u32, manager: StoreId, members: &[StoreId]) -> Answer {
+        map.apply(&Change::Nominate {
+            shard: SHARD,
+            last: epoch(last),
+            above: Epoch::ZERO,
+            manager,
+            members: Members::of(members),
+        })
+    }
+
+    fn refused(answer: Answer, because: &str) {
+        let why = answer.unwrap_err().0;
+        assert!(why.contains(because), "{why}");
+    }
+
+    #[test]
+    fn nothing_happens_before_the_cluster_is_founded() {
+        let mut map = Map::default();
+        refused(map.apply(&Change::Activate { id: 0 }), "not founded");
+        let mut map = three();
+        let other =
+            Change::Found { cluster: ClusterId(8), nodes: BTreeMap::new(), namespaces: BTreeMap::new() };
+        refused(map.apply(&other), "already");
+    }
+
+    #[test]
+    fn shards_of_a_namespace_get_members_when_it_is_used() {
+        let mut map = three();
+        assert_eq!(map.shards.len(), 2, "the active one's");
+        assert_eq!(map.shards[&SHARD].members().as_slice(), [A, B, C]);
+        assert_eq!(map.apply(&Change::Activate { id: 20 }), Ok(Applied::Done));
+        assert_eq!(map.apply(&Change::Activate { id: 20 }), Ok(Applied::Outdated));
+        assert_eq!(map.shards.len(), 4);
+        refused(map.apply(&Change::Activate { id: 9 }), "no namespace");
+        assert_eq!(map.apply(&Change::DropNamespace { id: 20 }), Ok(Applied::Done));
+        assert_eq!(map.shards.len(), 2);
+        refused(map.apply(&Change::Activate { id: 20 }), "no namespace");
+        refused(map.apply(&Change::DropNamespace { id: 20 }), "no namespace");
+        refused(map.apply(&Change::DropNamespace { id: 0 }), "from the start");
+    }
+
+    #[test]
+    fn a_dropped_number_is_never_given_again() {
+        let mut map = three();
+        let create = |name: &str| Change::CreateNamespace {
+            name: name.into(),
+            settings: NamespaceSettings::new(Mode::Available),
+        };
+        assert_eq!(map.apply(&create("users")), Ok(Applied::Namespace(21)));
+        refused(map.apply(&create("users")), "already");
+        map.apply(&Change::DropNamespace { id: 21 }).unwrap();
+        assert_eq!(map.apply(&create("users")), Ok(Applied::Namespace(22)));
+        map.apply(&Change::Activate { id: 22 }).unwrap();
+        assert!(map.shards.keys().all(|shard| shard.namespace == 0), "no leader, no shards in the map");
+    }
+
+    #[test]
+    fn namespaces_keep_to_limits() {
+        let mut map = three();
+        let with = |name: &str, shards| Change::CreateNamespace {
+            name: name.into(),
+            settings: NamespaceSettings { shards, ..NamespaceSettings::new(Mode::Strong) },
+        };
+        refused(map.apply(&with("", 1)), "can't be a namespace's name");
+        refused(map.apply(&with("x", 0)), "shards");
+        for n in 0..23 {
+            map.apply(&with(&format!("n{n}"), 1024)).unwrap();
+        }
+        refused(map.apply(&with("x", 1024)), "over the limit");
+        map.apply(&with("x", 1)).unwrap();
+        let many = NamespaceChange::Replication(Some(REPLICATION_MAX + 1));
+        refused(map.apply(&Change::SetNamespace { id: 0, changes: vec![many] }), "replication");
+        let shards = NamespaceChange::Shards(5);
+        refused(map.apply(&Change::SetNamespace { id: 0, changes: vec![shards] }), "stays");
+    }
+
+    #[test]
+    fn the_copies_asked_for_are_wanted() {
+        let mut map = three();
+        let set = |copies| Change::SetNamespace { id: 0, changes: vec![NamespaceChange::Replication(copies)] };
+        assert_eq!(map.apply(&set(Some(1))), Ok(Applied::Done));
+        assert_eq!(map.wanted(0), 1);
+        assert_eq!(map.apply(&set(Some(1))), Ok(Applied::Outdated));
+        assert_eq!(map.apply(&set(Some(5))), Ok(Applied::Done));
+        assert_eq!(map.wanted(0), 3, "not more than nodes");
+        assert_eq!(map.apply(&set(None)), Ok(Applied::Done));
+        assert_eq!(map.wanted(0), 3);
+    }
+
+    #[test]
+    fn one_nomination_an_epoch() {
+        let mut map = three();
+        assert_eq!(nominate(&mut map, 0, A, &[A, B, C]), Ok(Applied::Nominated(epoch(1))));
+        assert_eq!(nominate(&mut map, 0, B, &[A, B, C]), Ok(Applied::Outdated), "somebody was quicker");
+        assert_eq!(map.shards[&SHARD].manager(), Some((epoch(1), A)));
+        assert_eq!(nominate(&mut map, 1, B, &[A, B, C]), Ok(Applied::Nominated(epoch(2))));
+        assert_eq!(map.apply(&Change::Led { shard: SHARD, epoch: epoch(1) }), Ok(Applied::Outdated));
+        assert!(!map.shards[&SHARD].is_led());
+        assert_eq!(map.apply(&Change::Led { shard: SHARD, epoch: epoch(2) }), Ok(Applied::Done));
+        assert_eq!(map.apply(&Change::Led { shard: SHARD, epoch: epoch(2) }), Ok(Applied::Outdated));
+    }
+
+    #[test]
+    fn epochs_are_above_what_was_asked_and_what_members_wrote_alone() {
+        let mut map = three();
+        map.nodes.get_mut(&C).unwrap().info.epoch = epoch(900);
+        assert_eq!(nominate(&mut map, 0, A, &[A, B, C]), Ok(Applied::Nominated(epoch(901))));
+        let above = Change::Nominate {
+            shard: SHARD,
+            last: epoch(901),
+            above: epoch(5000),
+            manager: A,
+            members: Members::of(&[A, B, C]),
+        };
+        assert_eq!(map.apply(&above), Ok(Applied::Nominated(epoch(5001))));
+    }
+
+    #[test]
+    fn members_change_one_at_a_time_and_by_the_last_nomination_only() {
+        let mut map = cluster(&[(A, "a")]);
+        for (store, name) in [(B, "b"), (C, "c"), (D, "d")] {
+            let join = Change::Join { store, info: info(name), replaces: None };
+            assert_eq!(map.apply(&join), Ok(Applied::Done));
+        }
+        refused(nominate(&mut map, 0, A, &[A, B, C]), "one after the other");
+        refused(nominate(&mut map, 0, B, &[A, B]), "not in the old and new");
+        let learners = Change::Learners { shard: SHARD, last: Epoch::ZERO, learners: Members::of(&[B]) };
+        assert_eq!(map.apply(&learners), Ok(Applied::Done));
+        assert_eq!(map.apply(&learners), Ok(Applied::Outdated));
+        assert_eq!(nominate(&mut map, 0, A, &[A, B]), Ok(Applied::Nominated(epoch(1))));
+        assert_eq!(map.shards[&SHARD].members().as_slice(), [A], "until it leads, old stays old");
+        assert_eq!(nominate(&mut map, 1, A, &[A, C]), Ok(Applied::Nominated(epoch(2))));
+        map.apply(&Change::Led { shard: SHARD, epoch: epoch(1) }).unwrap();
+        assert_eq!(map.shards[&SHARD].members().as_slice(), [A], "a late report of an earlier nomination");
+        nominate(&mut map, 2, A, &[A, B]).unwrap();
+        map.apply(&Change::Led { shard: SHARD, epoch: epoch(3) }).unwrap();
+        assert_eq!(map.shards[&SHARD].members().as_slice(), [A, B]);
+        assert_eq!(map.shards[&SHARD].learners.as_slice(), [], "a member is no learner");
+    }
+
+    #[test]
+    fn learners_are_nodes_and_no_members() {
+        let mut map = three();
+        let set = |learners: &[StoreId]| Change::Learners {
+            shard: SHARD,
+            last: Epoch::ZERO,
+            learners: Members::of(learners),
+        };
+        refused(map.apply(&set(&[D])), "node of the cluster");
+        refused(map.apply(&set(&[A])), "no learner");
+    }
+
+    #[test]
+    fn a_wiped_node_takes_the_place_of_its_name() {
+        let mut map = three();
+        let join = |replaces| Change::Join { store: D, info: info("c"), replaces };
+        refused(map.apply(&join(None)), "another node called `c`");
+        refused(map.apply(&join(Some(A))), "another node called `c`");
+        assert_eq!(map.apply(&join(Some(C))), Ok(Applied::Done));
+        assert_eq!((map.state(C), map.state(D)), (NodeState::Left, NodeState::Up));
+        assert_eq!(map.apply(&join(Some(C))), Ok(Applied::Outdated));
+        refused(map.apply(&Change::Join { store: C, info: info("c"), replaces: None }), "empty data folder");
+        assert_ne!(map.nodes[&C].slot, map.nodes[&D].slot, "hybrid timestamps of both may be about");
+        assert!(map.shards[&SHARD].members().contains(C), "the planner changes members, one by one");
+    }
+
+    #[test]
+    fn a_node_tells_new_addresses_and_never_a_lower_epoch() {
+        let mut map = three();
+        map.nodes.get_mut(&A).unwrap().info.epoch = epoch(7);
+        let moved = NodeInfo { peer: "elsewhere:1".into(), epoch: epoch(3), ..info("a") };
+        map.apply(&Change::Join { store: A, info: moved, replaces: None }).unwrap();
+        assert_eq!((map.nodes[&A].info.peer.as_str(), map.nodes[&A].info.epoch), ("elsewhere:1", epoch(7)));
+    }
+
+    #[test]
+    fn slots_are_unique_and_rest_as_long_as_they_can() {
+        let mut map = three();
+        for n in 0..2 * NODES_MAX as u64 {
+            let (old, new) = (StoreId(1000 + n), StoreId(1001 + n));
+            let replaces = (n > 0).then_some(old);
+            let join = Change::Join { store: new, info: info("d"), replaces };
+            assert_eq!(map.apply(&join), Ok(Applied::Done));
+            let slots: std::collections::BTreeSet<u16> = map.nodes.values().map(|row| row.slot).collect();
+            assert_eq!(slots.len(), map.nodes.len());
+            assert!(slots.iter().all(|slot| usize::from(*slot) < NODES_MAX));
+            let before = n.checked_sub(1).map(|_| map.nodes.get(&old).map(|row| row.slot));
+            assert!(before.flatten() != Some(map.nodes[&new].slot));
+        }
+        assert_eq!(map.nodes.len(), NODES_MAX);
+    }
+
+    #[test]
+    fn states_change_from_what_they_are() {
+        let mut map = three();
+        let set = |from, to| Change::SetNode { store: A, from, to };
+        assert_eq!(map.apply(&set(NodeState::Down, NodeState::Up)), Ok(Applied::Outdated));
+        assert_eq!(map.apply(&set(NodeState::Up, NodeState::Leaving)), Ok(Applied::Done));
+        assert_eq!(map.wanted(0), 2);
+        assert_eq!(map.apply(&set(NodeState::Leaving, NodeState::Left)), Ok(Applied::Done));
+        refused(map.apply(&set(NodeState::Left, NodeState::Up)), "for good");
+        refused(
+            map.apply(&Change::SetNode { store: D, from: NodeState::Up, to: NodeState::Down }),
+            "no node",
+        );
+    }
+}
