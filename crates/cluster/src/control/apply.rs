@@ -2,8 +2,8 @@
 
 use super::change::{Applied, Change, Refused};
 use super::map::{
-    ClusterId, Map, NAME_BYTES_MAX, NODES_MAX, NamespaceRow, NodeInfo, NodeRow, NodeState, Nomination, ShardId,
-    ShardRow,
+    ClusterId, Map, NAME_BYTES_MAX, NODES_MAX, NamespaceRow, NodeInfo, NodeRow, NodeState, Nomination,
+    ShardId, ShardRow,
 };
 use super::placement;
 use crate::error::Error;
@@ -237,7 +237,8 @@ impl Map {
         }
         if !members.contains(manager) || !row.members().contains(manager) {
             return refuse(format!(
-                "{manager} can't manage {shard}: it is not in the old and new member list"
+                "{manager} can't manage shard {} of namespace {}: it must be in the old and new member list",
+                shard.place, shard.namespace
             ));
         }
         let nominated = row.register.nominate(above.max(floor), members.clone());
@@ -422,7 +423,8 @@ mod tests {
     #[test]
     fn the_copies_asked_for_are_wanted() {
         let mut map = three();
-        let set = |copies| Change::SetNamespace { id: 0, changes: vec![NamespaceChange::Replication(copies)] };
+        let set =
+            |copies| Change::SetNamespace { id: 0, changes: vec![NamespaceChange::Replication(copies)] };
         assert_eq!(map.apply(&set(Some(1))), Ok(Applied::Done));
         assert_eq!(map.wanted(0), 1);
         assert_eq!(map.apply(&set(Some(1))), Ok(Applied::Outdated));
@@ -468,7 +470,7 @@ mod tests {
             assert_eq!(map.apply(&join), Ok(Applied::Done));
         }
         refused(nominate(&mut map, 0, A, &[A, B, C]), "one after the other");
-        refused(nominate(&mut map, 0, B, &[A, B]), "not in the old and new");
+        refused(nominate(&mut map, 0, B, &[A, B]), "must be in the old and new");
         let learners = Change::Learners { shard: SHARD, last: Epoch::ZERO, learners: Members::of(&[B]) };
         assert_eq!(map.apply(&learners), Ok(Applied::Done));
         assert_eq!(map.apply(&learners), Ok(Applied::Outdated));
