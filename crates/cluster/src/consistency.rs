@@ -1,5 +1,9 @@
 //! What a connection asks of its reads and writes.
 
+use crate::entity::Quorum;
+use crate::error::{Error, Result};
+use crate::namespace::{Mode, NamespaceId};
+use crate::node::Node;
 use kvorum_engine::Durability;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +48,38 @@ pub struct Consistency {
     pub from: Option<u32>,
     /// What a write survives before it is acknowledged. A namespace that asks for more gets more.
     pub durability: Option<Durability>,
+}
+
+/// What is in force for a connection in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InForce {
+    /// Strong namespaces: who answers reads.
+    pub read: Option<ReadMode>,
+    /// Available namespaces: how many replicas must answer, of how many that keep an entry.
+    pub quorum: Option<(u32, u32)>,
+    /// What a write survives before it is acknowledged.
+    pub durability: Durability,
+}
+
+impl Node {
+    /// What is in force in a namespace for a connection that has asked for this.
+    ///
+    /// # Errors
+    /// [`Error::NoNamespace`]; [`Error::Invalid`] if so many replicas can't be asked.
+    pub fn in_force(&self, namespace: NamespaceId, asked: &Consistency) -> Result<InForce> {
+        let kept = self.inner.namespaces.get(namespace.id()).filter(|kept| !kept.is_dropped());
+        let kept =
+            kept.ok_or_else(|| Error::NoNamespace(format!("of the id {} any more", namespace.id())))?;
+        let settings = kept.settings();
+        // Checked in strong namespaces too: the connection may go on to an available one.
+        let quorum = Quorum { ack: asked.ack, from: asked.from }.resolve(settings.replication)?;
+        let (read, quorum) = match namespace.mode() {
+            Mode::Strong => (Some(asked.read.unwrap_or(settings.read)), None),
+            Mode::Available => (None, Some(quorum)),
+        };
+        Ok(InForce { read, quorum, durability: kept.durability(asked.durability, self.durability()) })
+    }
 }
 
 /// The word of a durability class.

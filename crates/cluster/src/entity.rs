@@ -46,6 +46,19 @@ impl Quorum {
     }
 }
 
+impl Quorum {
+    /// Both numbers as they are in force: how many must answer, of how many that keep an entry.
+    pub(crate) fn resolve(self, replication: Option<u8>) -> Result<(u32, u32)> {
+        self.check(NODES)?;
+        let copies = replication.map_or(REPLICATION_DEFAULT, u32::from);
+        let from = self.from.unwrap_or(copies.min(NODES));
+        Ok((self.ack.unwrap_or(from / 2 + 1), from))
+    }
+}
+
+/// Copies of an entry, where there are nodes enough and the namespace does not say.
+const REPLICATION_DEFAULT: u32 = 3;
+
 /// Nodes of a cluster of one.
 const NODES: u32 = 1;
 

@@ -36,7 +36,7 @@ mod transaction;
 mod upkeep;
 
 pub use commit::Commit;
-pub use consistency::{Consistency, ReadMode, durability_of_word, durability_word};
+pub use consistency::{Consistency, InForce, ReadMode, durability_of_word, durability_word};
 pub use entity::{Entity, Entry, Quorum, Range};
 pub use error::{Error, Result};
 pub use namespace::{Mode, NamespaceId, SHARDS_DEFAULT, SHARDS_MAX, STRONG_NAMESPACES};

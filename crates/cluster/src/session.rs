@@ -91,6 +91,13 @@ impl Watched {
         self.keys.clear();
     }
 
+    /// Lets a transaction run only if the key has this version: 0 if it is absent. Of a key that is watched already the first version counts.
+    pub fn expect(&mut self, namespace: NamespaceId, key: &[u8], version: u64) {
+        if !self.keys.iter().any(|(of, known, _)| *of == namespace && *known == key) {
+            self.keys.push((namespace, Bytes::copy_from_slice(key), version));
+        }
+    }
+
     /// Whether no key is watched.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -40,7 +40,7 @@ pub struct NamespaceStats {
 
 pub(crate) fn collect(node: &Node) -> NodeStats {
     let inner = &*node.inner;
-    let used = inner.namespaces.all().filter(|namespace| inner.has_trees(namespace.id));
+    let used = inner.namespaces.all().filter(|namespace| namespace.has_trees());
     let namespaces = used.map(|namespace| NamespaceStats {
         namespace: namespace.id,
         name: namespace.name(),

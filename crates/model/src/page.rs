@@ -21,7 +21,8 @@ command is listed here only if all options shown work; whatever is not listed an
 - **Every value has a version**, a decimal string. `GETV` reads it, `SETV` returns the new one, `SET … IFVERSION` and `DELEX` write only if it is
   still what you read (0: the key is absent) and answer `CONFLICT <current version>` otherwise. Any write raises it, `EXPIRE`, `PERSIST` and
   `APPEND` too.
-- **Numbered databases are namespaces.** `SELECT 0` to `15` work as usual, without `MOVE`, `COPY` and `SWAPDB`.
+- **Numbered databases are namespaces.** `SELECT 0` to `15` work as usual, without `MOVE`, `COPY` and `SWAPDB`; `NAMESPACE CREATE users` makes another
+  one, which `SELECT users` chooses.
 - **Namespaces are strong or available.** In an available one there is no order of writes to rely on: commands that read before they write, or
   that promise all or nothing, answer `ERR needs a strong namespace`. The last column tells which commands it takes.
 - **Strings only, so far.** Hashes, lists, sets, sorted sets, streams, scripts and publish/subscribe are not there yet.

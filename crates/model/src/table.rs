@@ -5,7 +5,7 @@ use crate::command;
 use crate::error::ErrorReply;
 use crate::spec::{CommandSpec, Run};
 
-const GROUPS: [&[CommandSpec]; 10] = [
+const GROUPS: [&[CommandSpec]; 11] = [
     command::string::SPECS,
     command::counter::SPECS,
     command::part::SPECS,
@@ -16,6 +16,7 @@ const GROUPS: [&[CommandSpec]; 10] = [
     command::connection::SPECS,
     command::server::SPECS,
     command::transaction::SPECS,
+    command::namespace::SPECS,
 ];
 
 const fn count() -> usize {

@@ -2,7 +2,7 @@
 
 use crate::settings::ServerSettings;
 use crate::shared::Shared;
-use kvorum_cluster::Durability;
+use kvorum_cluster::{Durability, durability_of_word, durability_word};
 
 /// Changes a setting; gives the durability class, if that is what the node must be told.
 pub(crate) type Set = fn(&mut ServerSettings, &str) -> Result<Option<Durability>, String>;
@@ -53,12 +53,10 @@ pub(crate) const TABLE: &[Entry] = &[
     fixed("dir", |shared| shared.node.settings().data_dir.display().to_string()),
     live(
         "durability",
-        |shared| durability_name(shared.node.durability()).into(),
-        |_, text| match text {
-            "synced" => Ok(Some(Durability::Synced)),
-            "written" => Ok(Some(Durability::Written)),
-            "buffered" => Ok(Some(Durability::Buffered)),
-            _ => Err("argument must be one of the following: synced, written, buffered".into()),
+        |shared| durability_word(shared.node.durability()).into(),
+        |_, text| match durability_of_word(text) {
+            Some(durability) => Ok(Some(durability)),
+            None => Err("argument must be one of the following: synced, written, buffered".into()),
         },
     ),
     live(
@@ -115,15 +113,6 @@ pub(crate) const TABLE: &[Entry] = &[
         },
     ),
 ];
-
-/// The class's name, as the settings write it.
-pub(crate) fn durability_name(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Buffered => "buffered",
-        Durability::Written => "written",
-        Durability::Synced => "synced",
-    }
-}
 
 /// Redis' memory notation: a number, with `k m g` (powers of 1000) or `kb mb gb` (powers of 1024).
 fn set_bytes(place: &mut u64, text: &str, least: u64) -> Result<Option<Durability>, String> {

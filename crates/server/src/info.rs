@@ -93,7 +93,7 @@ fn persistence(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::f
     write!(out, "rdb_current_bgsave_time_sec:{}\r\nrdb_saves:{}\r\n", seconds(saves.running), saves.saves)?;
     write!(out, "backup_in_progress:{}\r\n", u8::from(saves.streaming))?;
     write!(out, "aof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_last_bgrewrite_status:ok\r\n")?;
-    write!(out, "durability:{}\r\n", crate::configuration::durability_name(shared.node.durability()))?;
+    write!(out, "durability:{}\r\n", kvorum_cluster::durability_word(shared.node.durability()))?;
     for (name, value) in &figures.engine {
         write!(out, "engine_{name}:{value}\r\n")?;
     }

@@ -3,6 +3,7 @@
 use crate::keys::shard_of;
 use crate::latch::{ShardId, ShardSet};
 use crate::namespace::{Mode, NamespaceId, numbered};
+use crate::namespaces::Namespace;
 use crate::node::{Inner, Node};
 use crate::prefetch::Work;
 use crate::session::Request;
@@ -72,21 +73,22 @@ impl Plan {
     ) -> Plan {
         let inner = &*node.inner;
         let mut plan = Plan::new();
-        let mut known = None;
+        let mut known: Option<&Namespace> = None;
         for request in requests {
-            if known != Some(request.namespace) {
-                known = Some(request.namespace);
-                match inner.namespaces.get(request.namespace.id()).filter(|kept| !kept.is_dropped()) {
-                    Some(kept) => {
-                        plan.durability = plan.durability.max(kept.durability(asked, node.durability()));
-                    }
-                    None => {
+            let kept = match known.filter(|known| known.id == request.namespace) {
+                Some(known) => known,
+                None => {
+                    let kept = inner.namespaces.get(request.namespace.id());
+                    let Some(kept) = kept.filter(|kept| !kept.is_dropped()) else {
                         plan.work = Some(Work::Dropped(request.namespace));
                         break;
-                    }
+                    };
+                    plan.durability = plan.durability.max(kept.durability(asked, node.durability()));
+                    kept
                 }
-            }
-            plan.work = work_before(inner, request);
+            };
+            known = Some(kept);
+            plan.work = work_before(inner, kept, request);
             if plan.work.is_some() {
                 break;
             }
@@ -126,11 +128,11 @@ pub(crate) fn needs_latches(request: &Request<'_>) -> bool {
     spec.is_write() || (spec.first_key != spec.last_key && spec.keys_of(request.args).nth(1).is_some())
 }
 
-fn work_before(inner: &Inner, request: &Request<'_>) -> Option<Work> {
+fn work_before(inner: &Inner, namespace: &Namespace, request: &Request<'_>) -> Option<Work> {
     if !matches!(request.spec.run, Run::Data(_)) || !request.spec.is_write() {
         return None;
     }
-    if !inner.has_trees(request.namespace) {
+    if !namespace.has_trees() {
         return Some(Work::Trees(request.namespace));
     }
     let unbounded = request.namespace.mode() == Mode::Available && !inner.hybrid.is_bounded(inner.time.now());

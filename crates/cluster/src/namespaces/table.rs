@@ -26,6 +26,8 @@ type Places = Box<[OnceLock<Namespace>]>;
 
 /// All namespaces, by id.
 pub(crate) struct Table {
+    /// The first row, which holds nearly all that are ever used.
+    first: Places,
     rows: Box<[OnceLock<Places>]>,
     names: RwLock<BTreeMap<String, u16>>,
 }
@@ -56,6 +58,11 @@ impl Namespace {
         self.dropped.load(Acquire)
     }
 
+    /// Whether it has trees: it was written to.
+    pub(crate) fn has_trees(&self) -> bool {
+        self.shards.last().is_some_and(|shard| shard.tree.get().is_some())
+    }
+
     /// Its shards, in order.
     pub(crate) fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
         (0..).zip(&self.shards).map(|(place, shard)| (ShardId { namespace: self.id.id(), place }, shard))
@@ -82,8 +89,11 @@ impl Namespace {
 impl Table {
     /// The table as the store has it; with the trees that are there. Writers go on in this epoch.
     pub(crate) fn open(store: &Store, rows: &BTreeMap<u16, Row>, epoch: u64) -> Result<Table> {
-        let places = (0..(1 << 16) / ROW).map(|_| OnceLock::new()).collect();
-        let table = Table { rows: places, names: RwLock::default() };
+        let table = Table {
+            first: places(),
+            rows: (0..(1 << 16) / ROW).map(|_| OnceLock::new()).collect(),
+            names: RwLock::default(),
+        };
         for (id, row) in rows {
             match row {
                 Row::Kept { name, settings } => {
@@ -103,7 +113,8 @@ impl Table {
     /// The namespace of an id, also if it was dropped while this node ran.
     pub(crate) fn get(&self, id: u16) -> Option<&Namespace> {
         let (row, place) = (usize::from(id) / ROW, usize::from(id) % ROW);
-        self.rows.get(row)?.get()?.get(place)?.get()
+        let places = if row == 0 { &self.first } else { self.rows.get(row)?.get()? };
+        places.get(place)?.get()
     }
 
     /// A shard of a namespace that was not dropped before this node was started.
@@ -151,9 +162,12 @@ impl Table {
         epoch: u64,
     ) -> Result<&Namespace> {
         let wrong = |what: &str| Err(Error::Storage(format!("namespace {id} ({name}): {what}")));
-        let row = self.rows.get(usize::from(id) / ROW);
-        let row = row.map(|row| row.get_or_init(|| (0..ROW).map(|_| OnceLock::new()).collect()));
-        let Some(place) = row.and_then(|row| row.get(usize::from(id) % ROW)) else {
+        let (row, place) = (usize::from(id) / ROW, usize::from(id) % ROW);
+        let row = match row {
+            0 => Some(&self.first),
+            _ => self.rows.get(row).map(|row| row.get_or_init(places)),
+        };
+        let Some(place) = row.and_then(|row| row.get(place)) else {
             return wrong("its id has no place");
         };
         let mut names = self.names.write();
@@ -186,6 +200,10 @@ impl Table {
         }
         self.names.write().retain(|_, other| *other != id);
     }
+}
+
+fn places() -> Places {
+    (0..ROW).map(|_| OnceLock::new()).collect()
 }
 
 /// Drops the trees of a namespace, all at once.

@@ -7,6 +7,7 @@ pub(crate) mod expiry;
 pub(crate) mod generic;
 pub(crate) mod keyspace;
 pub(crate) mod many;
+pub(crate) mod namespace;
 pub(crate) mod part;
 pub(crate) mod server;
 mod set_options;

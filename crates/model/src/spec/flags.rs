@@ -119,6 +119,7 @@ pub enum Group {
     Connection,
     Server,
     Transactions,
+    Cluster,
 }
 
 impl Group {
@@ -130,6 +131,7 @@ impl Group {
             Group::Connection => "connection",
             Group::Server => "server",
             Group::Transactions => "transactions",
+            Group::Cluster => "cluster",
         }
     }
 }

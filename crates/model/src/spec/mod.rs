@@ -71,6 +71,11 @@ pub enum SessionCommand {
     Discard,
     Watch,
     Unwatch,
+    NamespaceList,
+    NamespaceCreate,
+    NamespaceSet,
+    NamespaceDrop,
+    Consistency,
 }
 
 /// Whether an available namespace can take the command.

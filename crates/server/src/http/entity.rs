@@ -70,7 +70,7 @@ pub(super) fn parameter<'q>(query: &'q Query, name: &str) -> Result<&'q [u8], An
 }
 
 /// A parameter that must be a plain number from 1 on, if it is there.
-fn number(query: &Query, name: &str) -> Result<Option<u32>, Answer> {
+pub(super) fn number(query: &Query, name: &str) -> Result<Option<u32>, Answer> {
     let Some(value) = query.get(name) else { return Ok(None) };
     let digits = value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());

@@ -1,11 +1,15 @@
 //! HTTP: entities, the small JSON API, backups, health, metrics.
 
 mod backup;
+mod batch;
 mod body;
 mod entity;
 mod guard;
 mod json;
+mod keys;
+mod namespaces;
 mod query;
+mod run;
 
 use crate::counters;
 use crate::network::Local;
@@ -31,7 +35,7 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths that exist, as a 400 names them.
-const PATHS: &str = "/v0/entity, /v0/entities, /get, /set, /del, /v1/backup, /healthz, /readyz, /metrics";
+const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
@@ -99,12 +103,29 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
             only(&head.method, &[Method::POST])?;
             backup::take(shared).await
         }
+        "/v1/openapi.json" => {
+            only(&head.method, &[Method::GET])?;
+            let mut response = Response::new(Body::full(OPENAPI));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(response)
+        }
         "/healthz" | "/readyz" | "/metrics" => {
             only(&head.method, &[Method::GET, Method::HEAD])?;
             Ok(about(shared, path))
         }
+        _ if below_namespaces(path).is_some() => {
+            namespaces::answer(shared, below_namespaces(path).unwrap_or_default(), &head, body).await
+        }
         _ => Err(Answer::text(StatusCode::BAD_REQUEST, format!("there is no such path; there are {PATHS}"))),
     }
+}
+
+/// The description of the API below `/v1`.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// What follows `/v1/ns`.
+fn below_namespaces(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1/ns").filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// How the server is.
@@ -157,6 +178,34 @@ async fn collect(shared: &Shared, body: Incoming) -> Result<Bytes, Answer> {
     }
 }
 
+/// The body as JSON, which its content type must say; an empty body is an empty object.
+async fn collect_json(
+    shared: &Shared,
+    headers: &hyper::HeaderMap,
+    body: Incoming,
+) -> Result<serde_json::Value, Answer> {
+    let body = collect(shared, body).await?;
+    if body.is_empty() {
+        return Ok(serde_json::Value::Object(serde_json::Map::new()));
+    }
+    must_be_json(headers)?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Answer::text(StatusCode::BAD_REQUEST, format!("no JSON: {error}")))
+}
+
+/// 415 unless the headers say that the body is JSON.
+fn must_be_json(headers: &hyper::HeaderMap) -> Result<(), Answer> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(JSON) {
+        return Ok(());
+    }
+    Err(Answer::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json"))
+}
+
+/// The media type of JSON.
+const JSON: &str = "application/json";
+
 /// A short answer: a status with a line of text or JSON.
 pub(crate) struct Answer {
     status: StatusCode,
@@ -171,7 +220,16 @@ impl Answer {
     }
 
     fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
-        Answer { status, text: format!("{value}\n"), content_type: "application/json", header: None }
+        Answer { status, text: format!("{value}\n"), content_type: JSON, header: None }
+    }
+
+    /// The same as JSON, `{"error": text}`, unless it is JSON already.
+    fn into_json(self) -> Answer {
+        if self.content_type == JSON {
+            return self;
+        }
+        let body = serde_json::json!({ "error": self.text.trim_end() });
+        Answer { text: format!("{body}\n"), content_type: JSON, ..self }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -191,6 +249,8 @@ impl Answer {
             Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Invalid(_) | Error::NeedsStrong => StatusCode::BAD_REQUEST,
+            Error::NoNamespace(_) => StatusCode::NOT_FOUND,
+            Error::Exists(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut answer = Answer::text(status, error.resp());

@@ -1,4 +1,4 @@
-//! Query strings: bytes of any content, percent-encoded.
+//! Query strings and paths: bytes of any content, percent-encoded.
 
 /// The parameters of a request, decoded.
 pub(crate) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
@@ -11,7 +11,7 @@ impl Query {
             pairs
                 .map(|pair| {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(name.as_bytes()), decode(value.as_bytes()))
+                    (decode(name.as_bytes(), true), decode(value.as_bytes(), true))
                 })
                 .collect(),
         )
@@ -23,7 +23,13 @@ impl Query {
     }
 }
 
-fn decode(text: &[u8]) -> Vec<u8> {
+/// The bytes of a part of a path.
+pub(super) fn part(text: &str) -> Vec<u8> {
+    decode(text.as_bytes(), false)
+}
+
+/// `plus`: a `+` stands for a space.
+fn decode(text: &[u8], plus: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     loop {
@@ -33,7 +39,7 @@ fn decode(text: &[u8]) -> Vec<u8> {
                 out.push(digit(*high) * 16 + digit(*low));
                 after
             }
-            [b'+', after @ ..] => {
+            [b'+', after @ ..] if plus => {
                 out.push(b' ');
                 after
             }
@@ -62,5 +68,6 @@ mod tests {
         assert_eq!((query.get("key"), query.get("none")), (Some(&b"x"[..]), None));
         assert_eq!(Query::parse("a=%zz%4").get("a"), Some(&b"%zz%4"[..]));
         assert_eq!(Query::parse("").get(""), None);
+        assert_eq!(part("a%2Fb+c/d"), b"a/b+c/d");
     }
 }

@@ -149,6 +149,7 @@ impl Turn {
 
     /// Does what is not for the node alone.
     async fn step(&mut self, admitted: Admitted<'_>, stream: &mut TcpStream) -> io::Result<()> {
+        use SessionCommand as C;
         let reply = match admitted {
             Admitted::Refused(error) => Reply::Error(error),
             Admitted::Queued => Reply::Simple("QUEUED".into()),
@@ -161,6 +162,16 @@ impl Turn {
             Admitted::Own(CommandSpec { run: Run::Session(SessionCommand::Save), .. }, _) => {
                 self.flush(stream).await?;
                 session::save(self.session.shared.node.clone()).await
+            }
+            Admitted::Own(
+                CommandSpec {
+                    run: Run::Session(command @ (C::NamespaceCreate | C::NamespaceSet | C::NamespaceDrop)),
+                    ..
+                },
+                args,
+            ) => {
+                self.flush(stream).await?;
+                session::namespace_command(&self.session.shared.node, *command, args).await
             }
             Admitted::Own(spec, args) => match (spec.run, self.session.own(spec, args)) {
                 (_, Err(error)) => Reply::Error(error),

@@ -3,10 +3,12 @@
 mod client;
 mod config;
 mod connection;
+mod namespace;
 mod save;
 mod transaction;
 
 pub(crate) use connection::REDIS_VERSION;
+pub(crate) use namespace::namespace_command;
 pub(crate) use save::save;
 pub(crate) use transaction::Queue;
 
@@ -191,8 +193,10 @@ impl Session {
                 self.watched.clear();
                 Ok(Reply::Ok)
             }
-            C::Exec | C::Watch | C::Save => {
-                Err(ErrorReply::new("ERR EXEC, WATCH and SAVE are for the turn to execute"))
+            C::Consistency => self.consistency(args),
+            C::NamespaceList => Ok(namespace::list(&self.shared.node)),
+            C::Exec | C::Watch | C::Save | C::NamespaceCreate | C::NamespaceSet | C::NamespaceDrop => {
+                Err(ErrorReply::new("ERR EXEC, WATCH, SAVE and NAMESPACE are for the turn to execute"))
             }
         };
         reply.map(Some)

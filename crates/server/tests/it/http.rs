@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 /// Sends a request and gives status, headers and the raw body (with its chunk sizes, if it is chunked).
-fn ask(server: &Running, line: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+pub(crate) fn ask(server: &Running, line: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(server.http).unwrap();
     let length = body.len();
     let head = format!(

@@ -4,6 +4,8 @@
 mod client;
 mod http;
 mod limits;
+mod namespaces;
+mod openapi;
 mod session;
 mod shutdown;
 mod transaction;
