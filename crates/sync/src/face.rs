@@ -1,5 +1,6 @@
 //! What a driver may ask a replica without telling it anything.
 
+use crate::error::Refusal;
 use crate::node::{Replica, RoleName};
 use crate::read::Asker;
 use crate::role::Role;
@@ -59,6 +60,37 @@ impl Replica {
     pub fn next_op(&self) -> Option<OpId> {
         let leader = self.leading()?;
         (leader.next <= self.core.config.serial_max).then(|| OpId::new(leader.promise.epoch, leader.next))
+    }
+
+    /// Whether one more proposal would be accepted now: asked before a command is evaluated, so that nothing is evaluated in vain. Behind
+    /// [`Refusal::Busy`] an [`crate::Effect::Room`] follows. Demotes members whose windows are full, as the proposal itself would.
+    ///
+    /// # Errors
+    /// Why the proposal would be refused.
+    pub fn room(&mut self) -> Result<(), Refusal> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.room(&self.core),
+            _ => Err(Refusal::NotLeader(self.leader())),
+        }
+    }
+
+    /// Whether a member or learner holds everything but at most half a window that is on its way to it (leader; others know of nobody).
+    /// A learner of which this is said may become a member.
+    #[must_use]
+    pub fn caught_up(&self, store: StoreId) -> bool {
+        self.leading().is_some_and(|leader| {
+            leader.place(store).is_some_and(|place| leader.is_caught_up(&self.core, place))
+        })
+    }
+
+    /// Whether an item that is in the tree here is known to be committed. What is not, may yet be cancelled: an answer that saw it has to
+    /// name it in its `reads`. A leader knows it of each item, others of those at or below their checkpoint.
+    #[must_use]
+    pub fn is_committed(&self, op: OpId) -> bool {
+        match self.leading() {
+            Some(leader) if op.epoch() <= leader.promise.epoch => leader.is_committed(&self.core.log, op),
+            _ => op <= self.core.log.checkpoint.op,
+        }
     }
 
     /// The commit point (leader: what it announced last or will next; others: what they heard).

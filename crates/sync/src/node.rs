@@ -209,7 +209,9 @@ impl Replica {
                     && leader.promise.epoch == epoch
                     && let Some(place) = leader.place(from)
                 {
-                    leader.peers[place].checkpoint = leader.peers[place].checkpoint.max(checkpoint);
+                    let peer = &mut leader.peers[place];
+                    peer.checkpoint = peer.checkpoint.max(checkpoint);
+                    peer.whole = true;
                     leader.acked(&mut self.core, now, place, (first, last), out);
                     self.after_checkpoint(out);
                 }

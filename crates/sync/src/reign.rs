@@ -171,7 +171,7 @@ impl Replica {
             }
             Role::Leader(leader) if leader.promise.epoch == epoch => {
                 if let Some(place) = leader.place(from) {
-                    leader.adopted(&mut self.core, now, place, checkpoint, out);
+                    leader.adopted(&mut self.core, now, place, (checkpoint, standing), out);
                 }
                 false
             }

@@ -79,6 +79,7 @@ impl Leader {
             let mut peer = Peer::new(*store, true, now);
             if adopted.contains(store) {
                 peer.stage = Stage::Streaming;
+                peer.whole = true;
             }
             leader.peers.push(peer);
         }
@@ -160,18 +161,26 @@ impl Leader {
     }
 
     fn refusal(&mut self, core: &mut Core, now: Moment, out: &mut Effects) -> Option<Refusal> {
+        let why = self.room(core).err()?;
+        if why == Refusal::SerialsExhausted {
+            core.ask(now, Ask::Serials, self.promise.epoch, out);
+        }
+        Some(why)
+    }
+
+    /// Whether one more proposal would be accepted now.
+    pub(crate) fn room(&mut self, core: &Core) -> Result<(), Refusal> {
         if self.draining.is_some() {
-            return Some(Refusal::Draining);
+            return Err(Refusal::Draining);
         }
         if self.next > core.config.serial_max {
-            core.ask(now, Ask::Serials, self.promise.epoch, out);
-            return Some(Refusal::SerialsExhausted);
+            return Err(Refusal::SerialsExhausted);
         }
         if !self.make_room(core) {
             self.wants_room = true;
-            return Some(Refusal::Busy);
+            return Err(Refusal::Busy);
         }
-        None
+        Ok(())
     }
 
     /// Whether a majority, this replica among it, has room for one more item. Followers with full windows are demoted to catch-up if there is.
@@ -201,7 +210,7 @@ impl Leader {
         true
     }
 
-    fn is_committed(&self, log: &Log, op: OpId) -> bool {
+    pub(crate) fn is_committed(&self, log: &Log, op: OpId) -> bool {
         op.epoch() < self.promise.epoch
             || op.serial() <= self.committed
             || log.slot(op.serial()).is_some_and(|slot| slot.is(COMMITTED))

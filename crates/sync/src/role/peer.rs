@@ -6,7 +6,7 @@ use crate::log::HELD;
 use crate::message::{Adopt, Hello, Message};
 use crate::names::Names;
 use crate::role::leader::Leader;
-use crate::types::{Checkpoint, Moment, OpId, StoreId};
+use crate::types::{Checkpoint, Moment, OpId, Standing, StoreId};
 
 /// Items repeated to one member at a time.
 const RESEND_ITEMS_MAX: u64 = 256;
@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     /// When something was last repeated to it.
     pub(crate) poked: Moment,
     pub(crate) reachable: bool,
+    /// Its data counts, by its own last word.
+    pub(crate) whole: bool,
 }
 
 impl Peer {
@@ -56,6 +58,7 @@ impl Peer {
             heard: now,
             poked: Moment::default(),
             reachable: true,
+            whole: false,
         }
     }
 }
@@ -90,11 +93,12 @@ impl Leader {
         core: &mut Core,
         now: Moment,
         place: usize,
-        checkpoint: OpId,
+        (checkpoint, standing): (OpId, Standing),
         out: &mut Effects,
     ) {
         let peer = &mut self.peers[place];
         peer.heard = now;
+        peer.whole = standing == Standing::Whole;
         peer.checkpoint = peer.checkpoint.max(checkpoint);
         if matches!(peer.stage, Stage::Unknown | Stage::Adopting) {
             let serial = if checkpoint.epoch() == self.promise.epoch { checkpoint.serial() } else { 0 };
@@ -120,6 +124,7 @@ impl Leader {
         peer.heard = now;
         peer.poked = now;
         peer.checkpoint = hello.checkpoint;
+        peer.whole = hello.standing == Standing::Whole;
         if hello.epoch != epoch {
             peer.stage = Stage::Adopting;
             let message = self.adopt_message(core, self.peers[place].id);
@@ -135,7 +140,7 @@ impl Leader {
         let own = if hello.checkpoint.epoch() == epoch { hello.checkpoint.serial() } else { 0 };
         let first = hello.held.first().filter(|(first, _)| *first <= own + 1).map_or(0, |(_, last)| *last);
         self.peers[place].acked = own.max(first).min(self.next - 1);
-        if hello.standing == crate::types::Standing::Whole {
+        if self.peers[place].whole {
             for range in hello.held.iter().chain([(1, own)].iter()) {
                 self.acked(core, now, place, *range, out);
             }
@@ -301,6 +306,18 @@ impl Leader {
             peer.poked = now;
             out.send(store, Message::Announce { promise: self.promise });
         }
+    }
+
+    /// Whether a member holds all but what is on its way to it: from then on it keeps up by itself.
+    pub(crate) fn is_caught_up(&self, core: &Core, place: usize) -> bool {
+        let peer = &self.peers[place];
+        let lacks = self.next - 1 - peer.acked.min(self.next - 1);
+        place == self.me
+            || (peer.whole
+                && peer.reachable
+                && !peer.dropped
+                && peer.stage == Stage::Streaming
+                && lacks <= core.config.window_items as u64 / 2)
     }
 
     /// The lowest checkpoint of the members that are fed: what tombstone floors may trail.

@@ -3,6 +3,7 @@
 
 mod allocation;
 mod cases;
+mod face;
 mod group;
 mod model;
 mod moves;
