@@ -156,7 +156,7 @@ pub use options::{Clock, Parts, Settings, SystemClock, TreeSettings, WalRetentio
 pub use planted::{Planted, plant};
 pub use snapshot::Snapshot;
 pub use stats::{LevelStats, StoreStats};
-pub use store::{Checkpoint, Store, Verified};
+pub use store::{Checkpoint, Room, Store, Verified};
 pub use tree::{Delta, DeltaEntry, Exported, Tree, TreeId, TreeStats};
 pub use types::{Durability, KEY_BYTES_MAX, Kind, Sequence, Version};
 pub use view::{Cached, Direction, Found, FoundKind, FoundVersion, View};

@@ -4,7 +4,11 @@ use crate::error::{Error, Result};
 use crate::options::{Clock, Parts, Settings};
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::task::Waker;
 use std::time::Duration;
 
 /// Flushing speed assumed until it was measured.
@@ -40,6 +44,9 @@ pub(crate) struct Stall {
     longest_pause_micros: AtomicU64,
     turn: Mutex<()>,
     freed: Condvar,
+    /// How often memory was freed or compaction caught up, and who awaits the next time.
+    easings: AtomicU64,
+    awaiting: Mutex<Vec<Waker>>,
     disk: Disk,
 }
 
@@ -66,6 +73,8 @@ impl Stall {
             longest_pause_micros: AtomicU64::new(0),
             turn: Mutex::default(),
             freed: Condvar::new(),
+            easings: AtomicU64::new(0),
+            awaiting: Mutex::default(),
             disk: Disk {
                 reserve: settings.disk_reserve_bytes,
                 unchecked: AtomicU64::new(u64::MAX),
@@ -90,27 +99,60 @@ impl Stall {
         admitted
     }
 
+    /// Whether a write would be taken now; takes nothing itself.
+    pub(crate) fn admission(&self, parts: &Parts, path: &Path) -> Result<()> {
+        self.disk.admit(0, parts, path)?;
+        let used = self.used.load(Relaxed);
+        if !self.is_slow(used, self.debt.load(Relaxed)) {
+            return Ok(());
+        }
+        self.due(used, 0, now_nanos(&*parts.clock)).map(drop)
+    }
+
+    /// Takes a write that can't turn back: those that can are held back the longer.
+    pub(crate) fn admitted(&self, bytes: u64, parts: &Parts, path: &Path) -> Result<()> {
+        self.disk.admit(bytes, parts, path)?;
+        let (used, debt) = (self.used.load(Relaxed), self.debt.load(Relaxed));
+        if self.is_slow(used, debt) {
+            let from = self.next_due.load(Relaxed).max(now_nanos(&*parts.clock));
+            self.next_due.store(from.saturating_add(self.cost_nanos(used, debt, bytes)), Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_slow(&self, used: u64, debt: u64) -> bool {
+        used >= self.slow_from || debt >= self.limit * DEBT_SLOW
+    }
+
     /// In the slowed zone writes get what flushing sustains, and less the fuller it is, or the more compaction lags behind.
     fn pace(&self, used: u64, debt: u64, bytes: u64, clock: &dyn Clock) -> Result<()> {
-        let rate = self.flush_bytes_per_second.load(Relaxed);
-        let nanos = |bytes: u64| {
-            u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
-        };
+        let now = self.due(used, bytes, now_nanos(clock))?;
+        self.next_due.store(now.saturating_add(self.cost_nanos(used, debt, bytes)), Relaxed);
+        Ok(())
+    }
+
+    /// Whether it is time for the next write of the slowed zone; answers the time given.
+    fn due(&self, used: u64, bytes: u64, now: u64) -> Result<u64> {
         if used >= self.limit {
-            return Err(busy(nanos(used - self.limit + bytes)));
+            return Err(busy(self.flush_nanos(used - self.limit + bytes)));
         }
-        let now = u64::try_from(clock.monotonic().as_nanos()).unwrap_or(u64::MAX);
         let due = self.next_due.load(Relaxed);
-        if due > now {
-            return Err(busy(due - now));
-        }
+        if due > now { Err(busy(due - now)) } else { Ok(now) }
+    }
+
+    /// Time for which a write of this size holds the next ones back.
+    fn cost_nanos(&self, used: u64, debt: u64, bytes: u64) -> u64 {
         let percent = |left: u64, of: u64| (left * 100 / of.max(1)).clamp(ROOM_PERCENT_MIN, 100);
-        let memory = percent(self.limit - used, self.limit - self.slow_from);
+        let memory = percent(self.limit.saturating_sub(used), self.limit - self.slow_from);
         let (slow, most) = (self.limit * DEBT_SLOW, self.limit * DEBT_MOST);
         let disk = percent(most.saturating_sub(debt), most - slow);
-        let cost = nanos(bytes) * 100 / memory.min(disk);
-        self.next_due.store(now.saturating_add(cost), Relaxed);
-        Ok(())
+        self.flush_nanos(bytes).saturating_mul(100) / memory.min(disk)
+    }
+
+    /// What flushing this takes.
+    fn flush_nanos(&self, bytes: u64) -> u64 {
+        let rate = self.flush_bytes_per_second.load(Relaxed);
+        u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
     }
 
     /// Counts memory taken; answers whether something should be flushed.
@@ -120,7 +162,30 @@ impl Stall {
 
     pub(crate) fn sub(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Relaxed);
+        self.eased();
+    }
+
+    fn eased(&self) {
         self.freed.notify_all();
+        self.easings.fetch_add(1, Release);
+        let awaiting = std::mem::take(&mut *self.awaiting.lock());
+        awaiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn easings(&self) -> u64 {
+        self.easings.load(Acquire)
+    }
+
+    /// Wakes this one at the next easing; `false` if there was one since `seen`.
+    pub(crate) fn await_easing(&self, seen: u64, waker: &Waker) -> bool {
+        let mut awaiting = self.awaiting.lock();
+        if self.easings() != seen {
+            return false;
+        }
+        if !awaiting.iter().any(|other| other.will_wake(waker)) {
+            awaiting.push(waker.clone());
+        }
+        true
     }
 
     /// Waits until memory was freed, or for a time.
@@ -140,7 +205,9 @@ impl Stall {
 
     /// Learns what the fullest level 0 holds.
     pub(crate) fn set_debt(&self, bytes: u64) {
-        self.debt.store(bytes, Relaxed);
+        if bytes < self.debt.swap(bytes, Relaxed) {
+            self.eased();
+        }
     }
 
     /// Bytes that should be flushed now.
@@ -165,6 +232,10 @@ impl Stall {
         let before = self.flush_bytes_per_second.load(Relaxed);
         self.flush_bytes_per_second.store((before * 3 + rate) / 4, Relaxed);
     }
+}
+
+fn now_nanos(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.monotonic().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn busy(nanos: u64) -> Error {
@@ -228,5 +299,28 @@ mod tests {
         assert!(stall.pace(stall.used(), 0, 1000, &clock).is_ok(), "a write that waited as told is taken");
         clock.0.fetch_add(1 << 40, Relaxed);
         assert!(matches!(stall.pace(stall.limit, 0, 1000, &clock), Err(Error::Busy { .. })));
+    }
+
+    #[test]
+    fn who_cannot_turn_back_holds_the_others_back() {
+        let stall = Stall::new(&Settings { memory_bytes: 4 << 20, ..Settings::default() });
+        let clock = std::sync::Arc::new(Still(AtomicU64::new(1)));
+        let parts = Parts { clock: clock.clone(), ..Parts::real() };
+        let path = Path::new("/");
+        stall.add(stall.slow_from);
+        assert!(stall.admission(&parts, path).is_ok());
+        assert!(stall.admission(&parts, path).is_ok(), "asking takes nothing");
+        let wait = |writes: u64| {
+            (0..writes).for_each(|_| stall.admitted(10_000, &parts, path).expect("taken"));
+            stall.next_due.load(Relaxed)
+        };
+        let (one, three) = (wait(1), wait(2));
+        assert!(one > 1 && three - 1 == (one - 1) * 3, "each one counts: {one}, {three}");
+        assert!(matches!(stall.admission(&parts, path), Err(Error::Busy { .. })));
+        clock.0.store(three, Relaxed);
+        assert!(stall.admission(&parts, path).is_ok());
+        stall.add(stall.limit);
+        assert!(matches!(stall.admission(&parts, path), Err(Error::Busy { .. })));
+        assert!(stall.admitted(10_000, &parts, path).is_ok(), "over the limit, too");
     }
 }

@@ -10,6 +10,7 @@ pub use checkpoint::Checkpoint;
 pub(crate) use shared::{Recovered, Shared};
 pub(crate) use trees::Trees;
 pub use verify::Verified;
+pub use write::Room;
 pub(crate) use write::replay;
 
 use crate::background::{self, Workers};

@@ -12,8 +12,11 @@ use crate::tree::{TreeState, clear_payload};
 use crate::types::{Durability, Kind, Sequence, Space};
 use crate::wal::Commit;
 use std::borrow::Borrow;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::task::{Context, Poll};
 
 /// Hashes for which room is kept between batches.
 const HASHES_KEPT_MAX: usize = 1 << 16;
@@ -25,6 +28,40 @@ pub(crate) struct Writer {
     written: Vec<u64>,
 }
 
+/// Whether a batch may still be told to come again.
+#[derive(Clone, Copy)]
+enum Admission {
+    Asked,
+    Granted,
+}
+
+/// The wait for room in the write buffers: see [`Store::room`].
+#[must_use = "nothing waits before it is awaited"]
+pub struct Room {
+    shared: Arc<Shared>,
+    /// Easings of the store's memory before this one was asked for.
+    seen: u64,
+}
+
+impl Future for Room {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Shared { stall, log, parts, path, .. } = &*self.shared;
+        let busy = |looked: Result<()>| matches!(looked, Err(Error::Busy { .. }));
+        if !busy(stall.admission(parts, path)) && !busy(log.admission()) {
+            return Poll::Ready(());
+        }
+        if stall.await_easing(self.seen, context.waker()) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}
+
 impl Store {
     /// Writes a batch: all of it or nothing. Readers see it when this returns; the commit tells when it is as durable as asked for. Never waits.
     ///
@@ -32,17 +69,64 @@ impl Store {
     /// `Busy` when the write buffers are full, `DiskFull`, `Poisoned`, `BelowFloor` for a version at or below a tree's floor, `TooLarge`,
     /// `Invalid` for a dropped tree, `Closed`. In all of them nothing was written, and the batch can be written again.
     pub fn write(&self, batch: impl Borrow<Batch>, durability: Durability) -> Result<Commit> {
+        self.write_as(batch.borrow(), durability, Admission::Asked)
+    }
+
+    /// Whether the store would take a write now: for who must know before it commits itself to one, and then uses
+    /// [`Store::write_admitted`]. Takes nothing: what several writers learn from it at the same time they all may do.
+    ///
+    /// It is a little stricter than [`Store::write`]: it refuses when half of the log's buffer waits to be written, so that admitted batches
+    /// find their place in the other half. Whoever waits for a commit writes it, or [`Store::lead`].
+    ///
+    /// # Errors
+    /// What [`Store::write`] would answer for the store's state: `Busy` with the time after which to ask again, `DiskFull`, `Poisoned`, `Closed`.
+    pub fn admission(&self) -> Result<()> {
         let shared = &*self.shared;
-        let batch: &Batch = batch.borrow();
+        shared.check_open()?;
+        shared.stall.admission(&shared.parts, &shared.path)?;
+        shared.log.admission()
+    }
+
+    /// As [`Store::write`], but never `Busy`: for a batch whose writer asked [`Store::admission`] before it committed itself to writing it (a
+    /// replication log's entry that the others may have by now).
+    ///
+    /// The write buffers may be overshot by what is written so after they are full: the caller bounds it by asking for admission again and again.
+    /// Other writes wait the longer for it. Waits for the device only if the log's buffer, of half the write buffers, is full.
+    ///
+    /// # Errors
+    /// As [`Store::write`], without `Busy`.
+    pub fn write_admitted(&self, batch: impl Borrow<Batch>, durability: Durability) -> Result<Commit> {
+        self.write_as(batch.borrow(), durability, Admission::Granted)
+    }
+
+    /// Resolves when memory was freed or compaction caught up, at once if [`Store::admission`] is not `Busy`. Whoever was told to come again in a
+    /// time waits for whichever is first, this or the time, and asks again: the slowing of writes ends by the clock, too.
+    pub fn room(&self) -> Room {
+        Room { seen: self.shared.stall.easings(), shared: Arc::clone(&self.shared) }
+    }
+
+    fn write_as(&self, batch: &Batch, durability: Durability, admission: Admission) -> Result<Commit> {
+        let shared = &*self.shared;
         batch.check(shared.settings.batch_limit_bytes(), shared.settings.value_limit_bytes())?;
         if batch.is_empty() {
             return Ok(self.commit_at(self.visible(), durability));
         }
         let mut writer = shared.writer.lock();
         shared.check_open()?;
-        shared.stall.admit(batch.record.len() as u64, &shared.parts, &shared.path)?;
+        let bytes = batch.record.len() as u64;
+        let (stall, parts, path) = (&shared.stall, &shared.parts, &*shared.path);
+        // Before anything is taken: what is refused here costs the others no time.
         batch.trees.iter().try_for_each(check_tree)?;
-        let first = shared.log.push(&batch.record, batch.operations, durability)?;
+        let first = match admission {
+            Admission::Asked => {
+                stall.admit(bytes, parts, path)?;
+                shared.log.push(&batch.record, batch.operations, durability)?
+            }
+            Admission::Granted => {
+                stall.admitted(bytes, parts, path)?;
+                shared.log.push_admitted(&batch.record, batch.operations, durability)?
+            }
+        };
         if is_planted(Planted::PublishedTooEarly) {
             shared.published.store(first + batch.operations - 1, Release);
         }
@@ -56,7 +140,7 @@ impl Store {
         drop(writer);
         let counters = &shared.counters;
         counters.batches.fetch_add(1, Relaxed);
-        counters.record_bytes.fetch_add(batch.record.len() as u64, Relaxed);
+        counters.record_bytes.fetch_add(bytes, Relaxed);
         Ok(self.commit_at(last, durability))
     }
 

@@ -172,11 +172,25 @@ impl Core {
             }
             return Err(Error::Busy { retry_after: RETRY_AFTER });
         }
+        self.check_segment(needed)
+    }
+
+    /// Whether the forming group, grown to this size, has a place on the device.
+    fn check_segment(&self, group_bytes: usize) -> Result<()> {
         // A segment that stands ready holds any group: asserted where the limits are set.
-        if format::aligned(needed as u64) > self.room_bytes && !self.segment_ready {
+        if format::aligned(group_bytes as u64) > self.room_bytes && !self.segment_ready {
             return Err(self.unavailable.clone().unwrap_or(Error::Busy { retry_after: RETRY_AFTER }));
         }
         Ok(())
+    }
+
+    /// Whether a record would find its place, with room to spare for those that ask at the same time.
+    pub(super) fn admission(&mut self) -> Result<()> {
+        self.check_open()?;
+        if self.half_full() {
+            return Err(Error::Busy { retry_after: RETRY_AFTER });
+        }
+        self.check_segment(self.forming.len() + RECORD_HEADER_BYTES)
     }
 
     /// Somebody wants `sequence` to be this safe.

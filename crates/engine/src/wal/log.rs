@@ -60,6 +60,8 @@ pub(crate) struct Log {
     writer: Mutex<Writer>,
     /// The segment that stands ready; put here before the core is told.
     ready: Mutex<Option<Prepared>>,
+    /// Held by who makes one ready.
+    preparing: Mutex<()>,
     segments: Mutex<Segments>,
     /// Copies of the core's watermarks, for looks without its lock.
     written: AtomicU64,
@@ -105,6 +107,7 @@ impl Log {
             core: Mutex::new(Core::new(limits, recovered.next_sequence)),
             writer: Mutex::new(Writer::new(fs.clone(), previous)),
             ready: Mutex::new(None),
+            preparing: Mutex::new(()),
             segments: Mutex::new(Segments { sealed, current_first: None, next_id: chain.highest_id + 1 }),
             written: AtomicU64::new(last),
             synced: AtomicU64::new(last),
@@ -128,6 +131,48 @@ impl Log {
             self.publish(&core);
         }
         Ok(first)
+    }
+
+    /// As [`Log::push`], but never `Busy`: makes room by writing the forming group on this thread, or waits for whoever does. For writers that
+    /// can't turn back. Nearly always there is room: who asked [`Log::admission`] first finds half of the buffer.
+    ///
+    /// # Errors
+    /// As [`Log::push`], without `Busy`.
+    pub(crate) fn push_admitted(
+        &self,
+        record: &[u8],
+        operations: u64,
+        durability: Durability,
+    ) -> Result<Sequence> {
+        loop {
+            match self.push(record, operations, durability) {
+                Err(Error::Busy { .. }) => self.make_room(),
+                done => return done,
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        {
+            let mut core = self.core.lock();
+            let last = core.last();
+            core.want(last, Durability::Written);
+        }
+        if !self.lead() {
+            // Another one leads: until it has written, and handed its work back.
+            drop(self.writer.lock());
+            std::thread::yield_now();
+        }
+        self.prepare(true);
+        drop(self.preparing.lock());
+    }
+
+    /// Whether the forming group has room to spare. If it has not, it is wanted from here on that it be written: somebody's [`Log::lead`] does it.
+    ///
+    /// # Errors
+    /// `Busy` when half of the buffer is taken, or no segment stands ready for it; `DiskFull` and `Io` of why there is none.
+    pub(crate) fn admission(&self) -> Result<()> {
+        self.core.lock().admission()
     }
 
     /// The wait for everything up to `last` to be as safe as `durability` says: for a write, or for a read that rests on one.
@@ -299,6 +344,7 @@ impl Log {
         if !self.core.lock().begin_segment(eager) {
             return;
         }
+        let _preparing = self.preparing.lock();
         let id = {
             let mut segments = self.segments.lock();
             segments.next_id += 1;

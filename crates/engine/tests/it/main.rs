@@ -1,5 +1,6 @@
 //! The engine from outside, one module for each scenario.
 
+mod admission;
 mod atomic;
 mod basics;
 mod crash;
