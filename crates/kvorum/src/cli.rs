@@ -1,6 +1,7 @@
 //! The command line. Its flags are made from the table of settings.
 
 use crate::bench;
+use crate::namespaces::Action;
 use crate::settings::{CONFIG_VARIABLE, Sources, TABLE};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub(crate) enum Command {
     Restore { sources: Sources, source: PathBuf },
     /// Look for damage in a closed store or a backup.
     Check { sources: Sources, dir: PathBuf, salvage: Option<PathBuf> },
+    /// Work on the namespaces of a running node.
+    Namespace { sources: Sources, action: Action },
     /// Load a running node.
     Bench { sources: Sources, matches: Box<ArgMatches> },
 }
@@ -45,6 +48,10 @@ pub(crate) fn parse() -> Command {
             dir: folder(matches, "dir"),
             salvage: matches.get_one::<PathBuf>("salvage").cloned(),
         },
+        Some(("namespace", matches)) => {
+            let (word, matches) = matches.subcommand().unwrap_or(("list", matches));
+            Command::Namespace { sources: sources(matches), action: Action::of(word, matches) }
+        }
         Some(("bench", matches)) => {
             Command::Bench { sources: sources(matches), matches: Box::new(matches.clone()) }
         }
@@ -88,6 +95,10 @@ fn program() -> clap::Command {
         .args(flags_of(&["wal_dir", "memory", "max_value"]))
         .args_override_self(true);
     let load = bench::command().args(flags_of(&["resp", "http", "requirepass"])).args_override_self(true);
+    let namespace = clap::Command::new("namespace")
+        .about("List, make, change and drop namespaces of a running node, over HTTP")
+        .subcommand_required(true)
+        .subcommands(Action::commands(&flags_of(&["http", "requirepass"])));
     clap::Command::new("kvorum")
         .about("A distributed key-value database: Redis protocol and HTTP. Without arguments it serves a single node on ./kvorum-data.")
         .version(env!("CARGO_PKG_VERSION"))
@@ -96,7 +107,7 @@ fn program() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve)
         .subcommand(config)
-        .subcommands([backup, restore, check, load])
+        .subcommands([backup, restore, check, namespace, load])
 }
 
 fn named_folder(id: &'static str, name: &'static str, help: &'static str) -> Arg {

@@ -1,11 +1,13 @@
 //! The `kvorum` program: settings, subcommands, start lines, signals.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod backup;
 mod bench;
 mod check;
 mod cli;
 mod meter;
+mod namespaces;
 mod probe;
 mod serve;
 mod settings;
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
             let (resp, http) = (settings.resp.as_str(), settings.http.as_deref());
             bench::bench(&bench::Options::of(&matches, resp, http, settings.requirepass.clone())?)
         }),
+        cli::Command::Namespace { sources, action } => {
+            load(&sources).and_then(|settings| namespaces::namespace(&settings, &action))
+        }
         cli::Command::PrintConfig(sources) => load(&sources).map(|settings| print!("{}", settings.print())),
     };
     match outcome {

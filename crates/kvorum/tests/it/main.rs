@@ -4,6 +4,7 @@ mod backup;
 mod bench;
 mod doors;
 mod kill;
+mod namespaces;
 mod process;
 mod start;
 mod tidy;

@@ -5,6 +5,7 @@ use super::query::{self, Query};
 use super::{Answer, batch, collect_json, keys, only};
 use crate::shared::Shared;
 use hyper::body::Incoming;
+use hyper::header::{IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Response, StatusCode};
 use kvorum_cluster::{Error, NamespaceChange, NamespaceInfo, NamespaceSettings};
 use serde_json::{Map, Value, json};
@@ -75,6 +76,19 @@ async fn about(
         return Ok(Answer::json(StatusCode::OK, &object(&known)).into_response());
     }
     let changes = changes(&collect_json(shared, &head.headers, body).await?)?;
+    let asks = |header| head.headers.get(header).is_some_and(|tag| tag == "*");
+    if asks(IF_NONE_MATCH) && known.is_some() {
+        return Err(Answer::text(
+            StatusCode::PRECONDITION_FAILED,
+            Error::Exists(name.to_owned()).to_string(),
+        ));
+    }
+    if asks(IF_MATCH) && known.is_none() {
+        return Err(Answer::text(
+            StatusCode::PRECONDITION_FAILED,
+            Error::NoNamespace(name.to_owned()).to_string(),
+        ));
+    }
     let (status, made) = match known {
         Some(known) => {
             let fixed = |change: &NamespaceChange| match change {

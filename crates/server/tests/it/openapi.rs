@@ -155,6 +155,8 @@ fn namespaces_are_made_changed_and_dropped() {
     assert_eq!(api.ask("PUT /v1/ns/plain", "", b"").status, 201, "no body: the defaults");
     assert_eq!(api.ask("PUT /v1/ns/plain", "", b"{}").status, 415);
     assert_eq!(api.status("GET /v1/ns/nobody"), 404);
+    assert_eq!(api.ask("PUT /v1/ns/plain", "If-None-Match: *\r\n", b"").status, 412);
+    assert_eq!(api.ask("PUT /v1/ns/nobody", "If-Match: *\r\n", b"").status, 412);
     assert_eq!(api.status("POST /v1/ns/users"), 405);
     assert_eq!(api.status("DELETE /v1/ns/entity"), 400);
     let mut client = api.server.connect();
