@@ -9,7 +9,7 @@ use crate::node::{Inner, Node};
 use crate::session::Request;
 use bytes::Bytes;
 use kvorum_engine::{Direction, Found, Sequence, Snapshot, Tree, View};
-use kvorum_model::{ErrorReply, Keyspace, Reply, ScanOptions, TAG_STRING, pattern_matches};
+use kvorum_model::{ErrorReply, Keyspace, Reply, ScanOptions, TAG_STRING, literal_prefix, pattern_matches};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
@@ -103,6 +103,14 @@ impl Reading {
         Some(ScanOptions { cursor: *cursor, pattern, count: *count, type_name })
     }
 
+    /// What all keys that it may list begin with: no others are read.
+    fn prefix(&self) -> Vec<u8> {
+        match &self.kind {
+            Kind::Scan { pattern: Some(pattern), .. } | Kind::Keys { pattern } => literal_prefix(pattern),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it reads a page of a scan.
     pub(crate) fn is_page(&self) -> bool {
         matches!(self.kind, Kind::Scan { .. })
@@ -180,8 +188,9 @@ impl Walk<'_> {
 
     /// Calls `each` with every key that exists.
     fn all(&mut self, mut each: impl FnMut(Bytes)) -> Result<()> {
+        let prefix = self.reading.prefix();
         for (_, tree) in self.inner.trees(self.reading.namespace) {
-            for entry in range(tree, None, self.snapshot)? {
+            for entry in range(tree, &prefix, None, self.snapshot)? {
                 let (key, found) = entry?;
                 let key = key.slice(1..);
                 if self.exists(&key, &found) {
@@ -199,12 +208,13 @@ impl Walk<'_> {
             return Ok(self.reading.empty());
         };
         let mut place = place.clone();
+        let prefix = self.reading.prefix();
         let (mut keys, mut looked_at, mut bytes) = (Vec::new(), 0, 0);
         while place.shard < place.namespace.shards() {
             let shard = ShardId::of(place.namespace, place.shard);
             let after = place.after.take();
             if let Some(tree) = self.inner.tree(shard) {
-                for entry in range(tree, after.as_deref(), self.snapshot)? {
+                for entry in range(tree, &prefix, after.as_deref(), self.snapshot)? {
                     let (key, found) = entry?;
                     let key = key.slice(1..);
                     looked_at += 1;
@@ -240,10 +250,27 @@ impl Walk<'_> {
     }
 }
 
-/// The users' keys of a tree behind `after`, in order, without values that stand apart.
-fn range(tree: &Tree, after: Option<&[u8]>, snapshot: &Snapshot) -> Result<kvorum_engine::Range> {
-    let start = user_key(after.unwrap_or_default());
-    let start = if after.is_some() { Bound::Excluded(&start[..]) } else { Bound::Included(&start[..]) };
-    let bounds = (start, Bound::Excluded(USER_KEYS_END));
+/// The users' keys of a tree that begin with `prefix` and stand behind `after`, in order, without values that stand apart.
+fn range(
+    tree: &Tree,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    snapshot: &Snapshot,
+) -> Result<kvorum_engine::Range> {
+    let (first, end) = (user_key(prefix), end_of_prefix(user_key(prefix)));
+    let after = after.map(user_key).filter(|after| *after >= first);
+    let start = after.as_deref().map_or(Bound::Included(&first[..]), Bound::Excluded);
+    let bounds = (start, Bound::Excluded(&end[..]));
     Ok(tree.range(bounds, &View::newest().of(snapshot), Direction::Forward)?.keys_only())
+}
+
+/// The first tree key behind all that begin with this one, which has its kind byte.
+fn end_of_prefix(mut key: Vec<u8>) -> Vec<u8> {
+    while let Some(last) = key.pop() {
+        if let Some(next) = last.checked_add(1) {
+            key.push(next);
+            return key;
+        }
+    }
+    USER_KEYS_END.to_vec()
 }

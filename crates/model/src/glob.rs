@@ -49,6 +49,21 @@ pub fn glob_match(pattern: &[u8], text: &[u8], case: Case) -> bool {
     pattern.get(at..).unwrap_or_default().iter().all(|each| *each == b'*')
 }
 
+/// What every text begins with that matches `pattern`.
+pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    let mut rest = pattern;
+    loop {
+        rest = match rest {
+            [b'*' | b'?' | b'[', ..] | [b'\\'] | [] => return prefix,
+            [b'\\', literal, behind @ ..] | [literal, behind @ ..] => {
+                prefix.push(*literal);
+                behind
+            }
+        };
+    }
+}
+
 /// Whether the first element of `pattern` (not empty, not `*`) fits `byte`, and how long that element is.
 fn element(pattern: &[u8], byte: u8, case: Case) -> (bool, usize) {
     match pattern {
@@ -102,6 +117,23 @@ fn same(left: u8, right: u8, case: Case) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::literal_prefix;
+
+    #[test]
+    fn prefixes_end_at_the_first_byte_that_is_not_literal() {
+        for (pattern, prefix) in [
+            ("user:*", "user:"),
+            ("a?b", "a"),
+            ("a[b]", "a"),
+            (r"a\*b*", "a*b"),
+            (r"a\", "a"),
+            ("", ""),
+            ("*", ""),
+        ] {
+            assert_eq!(literal_prefix(pattern.as_bytes()), prefix.as_bytes(), "{pattern}");
+        }
+    }
+
     use super::{Case, class_element, element, glob_match};
     use proptest::prelude::*;
 

@@ -27,7 +27,7 @@ pub use command::part::STRING_BYTES_MAX;
 pub use context::{Context, evaluate};
 pub use effects::{Effect, Effects, Value};
 pub use error::{ErrorReply, Stop};
-pub use glob::{Case, glob_match};
+pub use glob::{Case, glob_match, literal_prefix};
 pub use number::{parse_i64, parse_u64};
 pub use page::coming_from_redis;
 pub use reply::Reply;

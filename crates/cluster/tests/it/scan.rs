@@ -133,3 +133,37 @@ fn a_transaction_reads_all_keys_again_if_they_change() {
     // Three changes, three times read again.
     assert_eq!(client.text("DBSIZE"), "6");
 }
+
+#[test]
+fn a_pattern_with_a_prefix_reads_only_what_begins_with_it() {
+    let world = World::new();
+    let mut client = Client::new(&world.open());
+    let sets: Vec<_> = (0..300).map(|i| format!("SET a:{i} v; SET b:{i} v; SET c:{i} v")).collect();
+    client.run(&sets.join(";"));
+    client.pipeline(&[vec![b"SET".to_vec(), vec![0xff, 0xff, b'x'], b"v".to_vec()]]);
+    let mut calls = 1;
+    assert_eq!(scan(&mut client, "MATCH b:* COUNT 50", |_, call| calls = call + 1).len(), 300);
+    assert!(calls <= 7, "{calls} calls: other keys count too");
+    let (cursor, keys) = page(&mut client, "0", "MATCH b:* COUNT 50");
+    assert_eq!(keys.len(), 50);
+    for other in ["a:*", "c:*", "x"] {
+        let (_, keys) = page(&mut client, &cursor, &format!("MATCH {other} COUNT 1000"));
+        assert!(
+            keys.iter().all(|key| key.starts_with(&other[..1])),
+            "another pattern with the cursor: {keys:?}"
+        );
+    }
+    let of = |client: &mut Client, pattern: &[u8]| match client
+        .pipeline(&[vec![b"KEYS".to_vec(), pattern.to_vec()]])
+        .remove(0)
+    {
+        Reply::Array(keys) => keys.len(),
+        other => panic!("{}", show(&other)),
+    };
+    assert_eq!(of(&mut client, b"a:1?"), 10);
+    assert_eq!(of(&mut client, b"\xff\xff*"), 1);
+    assert_eq!(of(&mut client, b"\xff*x"), 1);
+    assert_eq!(of(&mut client, b"a:7"), 1);
+    assert_eq!(of(&mut client, b""), 0);
+    assert_eq!(of(&mut client, b"*"), 901);
+}
