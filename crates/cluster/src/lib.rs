@@ -16,6 +16,8 @@ mod entity;
 mod error;
 mod execute;
 mod fetching;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod keys;
 mod keyspace;
 mod latch;
@@ -24,6 +26,8 @@ mod namespaces;
 mod node;
 mod op_id;
 mod prefetch;
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
+mod route;
 #[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
 mod runtime;
 mod session;
