@@ -7,7 +7,7 @@ passed=0 failed=0
 
 build_release() { (cd "$root" && cargo build --release --quiet); }
 
-# node_start DATA FLAG…: starts a node; sets node_pid, resp_port, http_port.
+# node_start DATA FLAG…: starts a node; sets node_pid, resp_port, cluster_port (with --resp-cluster), http_port.
 node_start() {
   local data=$1 lines
   shift
@@ -17,6 +17,7 @@ node_start() {
   # `tail --pid` ends when the node dies, so that a failed start is not waited for.
   timeout 60 grep -q -m1 '^stop with' <(exec tail -n +1 -f --pid="$node_pid" "$lines" 2>/dev/null) || { echo "the node did not start"; cat "$lines"; return 1; }
   resp_port=$(sed -nE 's/^resp [^ ]*:([0-9]+).*/\1/p' "$lines")
+  cluster_port=$(sed -nE 's/^resp-cluster [^ ]*:([0-9]+).*/\1/p' "$lines")
   http_port=$(sed -nE 's/^http [^ ]*:([0-9]+).*/\1/p' "$lines")
   rm -f "$lines"
 }

@@ -144,6 +144,28 @@ impl Reading {
     }
 }
 
+/// Keys of a hash slot in this node's tree, at most `max`. Blocks.
+pub(crate) fn keys_in_slot(node: &Node, namespace: NamespaceId, slot: u16, max: usize) -> Result<Vec<Bytes>> {
+    let inner = &*node.inner;
+    let Some(tree) = inner.tree(ShardId::of_slot(namespace, slot)) else { return Ok(Vec::new()) };
+    let snapshot = inner.store.snapshot();
+    let kind = Kind::Keys { pattern: b"*".to_vec() };
+    let reading = Reading { namespace, kind, hidden: BTreeSet::new(), now_ms: inner.time.now() };
+    let mut walk = Walk { reading: &reading, inner, snapshot: &snapshot, expired: None };
+    let mut keys = Vec::new();
+    for entry in range(tree, b"", None, &snapshot)? {
+        let (key, found) = entry?;
+        let key = key.slice(1..);
+        if keys.len() >= max {
+            break;
+        }
+        if kvorum_model::slot(&key) == slot && walk.exists(&key, &found) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
 fn scan(inner: &Inner, namespace: NamespaceId, options: ScanOptions<'_>) -> Result<Kind, ErrorReply> {
     let start = Place { namespace, shard: 0, after: None };
     let place = if options.cursor == 0 {

@@ -36,6 +36,7 @@ mod stats;
 mod system;
 #[cfg(test)]
 mod testing;
+mod topology;
 mod transaction;
 mod upkeep;
 
@@ -52,3 +53,4 @@ pub use prefetch::{Fetched, Prefetch};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
 pub use settings::{Durability, NodeSettings};
 pub use stats::{NamespaceStats, NodeStats};
+pub use topology::{SlotRange, Topology, TopologyNode};

@@ -42,6 +42,8 @@ fn log_to_stderr(level: &str) {
 fn server_settings(settings: &Settings) -> Result<ServerSettings, String> {
     let mut server = ServerSettings::default();
     server.resp = resolve(&settings.resp)?;
+    server.resp_cluster = settings.resp_cluster.as_deref().map(resolve).transpose()?;
+    server.advertise.clone_from(&settings.advertise);
     server.http = settings.http.as_deref().map(resolve).transpose()?;
     if settings.threads > 0 {
         server.threads = settings.threads;
@@ -76,8 +78,8 @@ fn explain_bind(error: &BindError) -> String {
     if error.source.kind() != std::io::ErrorKind::AddrInUse {
         return format!("cannot listen on {address}: {}", error.source);
     }
-    let (holder, flag) =
-        if error.is_http { (String::new(), "--http") } else { (probe::describe(address), "--resp") };
+    let holder = if error.setting == "http" { String::new() } else { probe::describe(address) };
+    let flag = format!("--{}", error.setting.replace('_', "-"));
     let free = probe::free_neighbour(address);
     format!("cannot listen on {address}: in use{holder}. Start with: kvorum {flag} {free}")
 }
@@ -103,6 +105,14 @@ fn say_ready(settings: &Settings, bound: &Bound, began: Instant) -> std::io::Res
     let resp = bound.resp_address();
     writeln!(out, "kvorum {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "resp {resp}   try: redis-cli -h {} -p {}", resp.ip(), resp.port())?;
+    if let Some(cluster) = bound.resp_cluster_address() {
+        writeln!(
+            out,
+            "resp-cluster {cluster}   try: redis-cli -c -h {} -p {}",
+            cluster.ip(),
+            cluster.port()
+        )?;
+    }
     if let Some(http) = bound.http_address() {
         writeln!(out, "http {http}   try: curl http://{http}/healthz")?;
     }

@@ -44,6 +44,7 @@ pub fn coming_from_redis() -> String {
         (Group::Transactions, "Transactions"),
         (Group::Connection, "Connections"),
         (Group::Server, "Server"),
+        (Group::Cluster, "Cluster"),
     ] {
         line(
             &mut page,

@@ -5,7 +5,7 @@ use crate::command;
 use crate::error::ErrorReply;
 use crate::spec::{CommandSpec, Run};
 
-const GROUPS: [&[CommandSpec]; 11] = [
+const GROUPS: [&[CommandSpec]; 12] = [
     command::string::SPECS,
     command::counter::SPECS,
     command::part::SPECS,
@@ -17,6 +17,7 @@ const GROUPS: [&[CommandSpec]; 11] = [
     command::server::SPECS,
     command::transaction::SPECS,
     command::namespace::SPECS,
+    command::cluster::SPECS,
 ];
 
 const fn count() -> usize {

@@ -23,8 +23,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 pub struct BindError {
     /// The address that was asked for.
     pub address: SocketAddr,
-    /// Whether it is that of HTTP.
-    pub is_http: bool,
+    /// The setting that asked for it: `resp`, `resp_cluster` or `http`.
+    pub setting: &'static str,
     /// Why.
     pub source: io::Error,
 }
@@ -40,28 +40,31 @@ pub struct Server;
 impl Server {
     /// Binds all listeners; writes nothing anywhere.
     pub fn bind(settings: &ServerSettings) -> Result<Bound, BindError> {
-        let listen = |address, is_http| {
+        let listen = |address, setting| {
             let bound = TcpListener::bind(address).and_then(|listener| {
                 listener.set_nonblocking(true)?;
                 Ok((listener.local_addr()?, listener))
             });
-            bound.map_err(|source| BindError { address, is_http, source })
+            bound.map_err(|source| BindError { address, setting, source })
         };
-        let (resp_address, resp) = listen(settings.resp, false)?;
-        let http = settings.http.map(|address| listen(address, true)).transpose()?;
+        let (resp_address, resp) = listen(settings.resp, "resp")?;
+        let cluster = settings.resp_cluster.map(|address| listen(address, "resp_cluster")).transpose()?;
+        let http = settings.http.map(|address| listen(address, "http")).transpose()?;
         let mut settings = settings.clone();
         settings.resp = resp_address;
         settings.http = http.as_ref().map(|(address, _)| *address);
-        let http = http.map(|(_, listener)| listener);
-        Ok(Bound { settings, resp, http, shutdown: ShutdownHandle::new() })
+        settings.resp_cluster = cluster.as_ref().map(|(address, _)| *address);
+        let of = |bound: Option<(SocketAddr, TcpListener)>| bound.map(|(_, listener)| listener);
+        let listeners = [Some(resp), of(cluster), of(http)];
+        Ok(Bound { settings, listeners, shutdown: ShutdownHandle::new() })
     }
 }
 
 /// A server that listens, but does not serve yet: clients wait in the listeners' queues.
 pub struct Bound {
     settings: ServerSettings,
-    resp: TcpListener,
-    http: Option<TcpListener>,
+    /// Of the Redis protocol, of it for cluster clients, of HTTP.
+    listeners: [Option<TcpListener>; 3],
     shutdown: ShutdownHandle,
 }
 
@@ -69,6 +72,11 @@ impl Bound {
     /// The address of the Redis protocol, as it was really bound.
     pub fn resp_address(&self) -> SocketAddr {
         self.settings.resp
+    }
+
+    /// The address of the Redis protocol for cluster clients, as it was really bound.
+    pub fn resp_cluster_address(&self) -> Option<SocketAddr> {
+        self.settings.resp_cluster
     }
 
     /// The address of HTTP, as it was really bound.
@@ -94,7 +102,7 @@ impl Bound {
             workers.push(worker);
             doors.push(sender);
         }
-        let accepting = runtime.block_on(accept_all(&shared, self.resp, self.http, doors));
+        let accepting = runtime.block_on(accept_all(&shared, self.listeners, doors));
         for worker in workers {
             if worker.join().is_err() {
                 return Err(ServeError(io::Error::other("a network thread panicked")));
@@ -107,17 +115,18 @@ impl Bound {
 /// Takes connections in until the server stops. Dropping `threads` tells the network threads to end.
 async fn accept_all(
     shared: &Arc<Shared>,
-    resp: TcpListener,
-    http: Option<TcpListener>,
+    listeners: [Option<TcpListener>; 3],
     threads: Vec<mpsc::Sender<Arrival>>,
 ) -> io::Result<()> {
-    let resp = tokio::net::TcpListener::from_std(resp)?;
-    let http = http.map(tokio::net::TcpListener::from_std).transpose()?;
+    let [resp, cluster, http] =
+        listeners.map(|listener| listener.map(tokio::net::TcpListener::from_std).transpose());
+    let (resp, cluster, http) = (resp?, cluster?, http?);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut next = 0;
     loop {
         let (accepted, door) = tokio::select! {
-            accepted = resp.accept() => (accepted, Door::Resp),
+            accepted = accept_some(resp.as_ref()) => (accepted, Door::Resp),
+            accepted = accept_some(cluster.as_ref()) => (accepted, Door::RespCluster),
             accepted = accept_some(http.as_ref()) => (accepted, Door::Http),
             _ = sweep.tick() => {
                 let seconds = shared.settings().timeout_seconds;
@@ -174,7 +183,7 @@ fn admit(shared: &Shared, stream: TcpStream, peer: SocketAddr, door: Door) -> Op
         return Some(stream);
     };
     let text = match door {
-        Door::Resp => format!("-{reason}\r\n"),
+        Door::Resp | Door::RespCluster => format!("-{reason}\r\n"),
         Door::Http => {
             let status = if reason == DENIED { "403 Forbidden" } else { "503 Service Unavailable" };
             format!(

@@ -1,5 +1,6 @@
 //! The open connections of the Redis protocol: what `CLIENT LIST` tells, and what the idle timeout looks at.
 
+use crate::network::Door;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use tokio::time::Instant;
 /// One connection.
 pub(crate) struct Client {
     pub(crate) id: u64,
+    /// Which listener it came through.
+    pub(crate) door: Door,
     address: SocketAddr,
     local_address: SocketAddr,
     opened: Instant,
@@ -109,9 +112,10 @@ impl Clients {
     }
 
     /// Enters a connection of the Redis protocol.
-    pub(crate) fn open(&self, address: SocketAddr, local_address: SocketAddr) -> Arc<Client> {
+    pub(crate) fn open(&self, address: SocketAddr, local_address: SocketAddr, door: Door) -> Arc<Client> {
         let client = Arc::new(Client {
             id: self.next_id.fetch_add(1, Relaxed) + 1,
+            door,
             address,
             local_address,
             opened: crate::time::now(),

@@ -1,6 +1,7 @@
 //! `INFO`.
 
 use crate::counters::read;
+use crate::network::Door;
 use crate::session::REDIS_VERSION;
 use crate::shared::Shared;
 use kvorum_cluster::NodeStats;
@@ -9,7 +10,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// A section's lines, without its heading.
-type Section = fn(&Shared, &NodeStats, &mut String) -> std::fmt::Result;
+type Section = fn(&About<'_>, &mut String) -> std::fmt::Result;
+
+/// What is told about.
+struct About<'a> {
+    shared: &'a Shared,
+    figures: NodeStats,
+    /// The door that asks.
+    door: Door,
+}
 
 const SECTIONS: &[(&str, Section)] = &[
     ("Server", server),
@@ -24,28 +33,31 @@ const SECTIONS: &[(&str, Section)] = &[
 ];
 
 /// `INFO [section …]`: all sections without one, or with `default`, `all`, `everything`.
-pub(crate) fn text(shared: &Shared, args: Args<'_>) -> String {
+pub(crate) fn text(shared: &Shared, door: Door, args: Args<'_>) -> String {
     let names = args.from(1);
     let is = |name: &&[u8], section: &str| name.eq_ignore_ascii_case(section.as_bytes());
     let all = names.is_empty()
         || names.iter().any(|name| ["default", "all", "everything"].iter().any(|every| is(name, every)));
-    let figures = shared.node.stats();
+    let about = About { shared, figures: shared.node.stats(), door };
     let mut text = String::new();
     for (heading, section) in SECTIONS {
         if all || names.iter().any(|name| is(name, heading)) {
             let gap = if text.is_empty() { "" } else { "\r\n" };
             // Writing to a String can't fail.
             let _ = write!(text, "{gap}# {heading}\r\n");
-            let _ = section(shared, &figures, &mut text);
+            let _ = section(&about, &mut text);
         }
     }
     text
 }
 
-fn server(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn server(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let shared = about.shared;
+    let figures = &about.figures;
     let uptime = crate::time::now().duration_since(shared.started);
     write!(out, "redis_version:{REDIS_VERSION}\r\nkvorum_version:{}\r\n", env!("CARGO_PKG_VERSION"))?;
-    write!(out, "redis_mode:standalone\r\nos:{} {}\r\n", std::env::consts::OS, std::env::consts::ARCH)?;
+    let mode = if about.door == Door::RespCluster { "cluster" } else { "standalone" };
+    write!(out, "redis_mode:{mode}\r\nos:{} {}\r\n", std::env::consts::OS, std::env::consts::ARCH)?;
     write!(
         out,
         "arch_bits:{}\r\nprocess_id:{}\r\nrun_id:{}\r\n",
@@ -61,7 +73,8 @@ fn server(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::R
     write!(out, "uptime_in_seconds:{}\r\nuptime_in_days:{}\r\n", uptime.as_secs(), uptime.as_secs() / 86_400)
 }
 
-fn clients(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn clients(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let shared = about.shared;
     write!(out, "connected_clients:{}\r\n", shared.clients.list().len())?;
     write!(
         out,
@@ -71,7 +84,8 @@ fn clients(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result
     write!(out, "maxclients:{}\r\nblocked_clients:0\r\n", shared.settings().max_clients)
 }
 
-fn memory(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn memory(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let shared = about.shared;
     let resident = resident_bytes();
     write!(out, "used_memory:{resident}\r\nused_memory_human:{}\r\n", human(resident))?;
     write!(out, "used_memory_rss:{resident}\r\nused_memory_rss_human:{}\r\n", human(resident))?;
@@ -80,7 +94,9 @@ fn memory(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result 
     write!(out, "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n")
 }
 
-fn persistence(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn persistence(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let shared = about.shared;
+    let figures = &about.figures;
     write!(out, "loading:0\r\nasync_loading:0\r\n")?;
     let saves = &figures.saves;
     let status = if saves.last_failed { "err" } else { "ok" };
@@ -100,7 +116,8 @@ fn persistence(shared: &Shared, figures: &NodeStats, out: &mut String) -> std::f
     Ok(())
 }
 
-fn stats(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn stats(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let shared = about.shared;
     let counters = &shared.counters;
     for (name, counter) in [
         ("total_connections_received", &counters.connections),
@@ -117,20 +134,23 @@ fn stats(shared: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn replication(_: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn replication(_: &About<'_>, out: &mut String) -> std::fmt::Result {
     write!(out, "role:master\r\nconnected_slaves:0\r\n")
 }
 
-fn cpu(_: &Shared, _: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn cpu(_: &About<'_>, out: &mut String) -> std::fmt::Result {
     let Some((user, system)) = cpu_seconds() else { return Ok(()) };
     write!(out, "used_cpu_sys:{system:.2}\r\nused_cpu_user:{user:.2}\r\n")
 }
 
-fn cluster(_: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::Result {
-    write!(out, "cluster_enabled:0\r\nstore_id:{}\r\nepoch:{}\r\n", figures.store_id, figures.epoch)
+fn cluster(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let figures = &about.figures;
+    let enabled = u8::from(about.door == Door::RespCluster);
+    write!(out, "cluster_enabled:{enabled}\r\nstore_id:{}\r\nepoch:{}\r\n", figures.store_id, figures.epoch)
 }
 
-fn keyspace(_: &Shared, figures: &NodeStats, out: &mut String) -> std::fmt::Result {
+fn keyspace(about: &About<'_>, out: &mut String) -> std::fmt::Result {
+    let figures = &about.figures;
     for namespace in &figures.namespaces {
         let keys = namespace.keys_estimate;
         match namespace.namespace.number() {

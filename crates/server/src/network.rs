@@ -34,6 +34,8 @@ const KEPT_BUFFERS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
     Resp,
+    /// The Redis protocol for cluster clients.
+    RespCluster,
     Http,
 }
 
@@ -145,8 +147,8 @@ fn take(shared: &Arc<Shared>, local: &Arc<Local>, arrival: Arrival) -> io::Resul
     let (shared, local) = (Arc::clone(shared), Arc::clone(local));
     let place = Place(Arc::clone(&shared));
     match arrival.door {
-        Door::Resp => {
-            let client = shared.clients.open(arrival.peer, local_address);
+        door @ (Door::Resp | Door::RespCluster) => {
+            let client = shared.clients.open(arrival.peer, local_address, door);
             let known = Arc::clone(&client);
             let task = tokio::spawn(async move {
                 let _place = place;

@@ -8,6 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub struct ServerSettings {
     /// Address of the Redis protocol; port 0 takes any free one.
     pub resp: SocketAddr,
+    /// Address of the Redis protocol for cluster clients, which find the node of a key by themselves; `None`: no such door.
+    pub resp_cluster: Option<SocketAddr>,
+    /// The host by which clients reach this node; `None`: the address that a listener is bound to.
+    pub advertise: Option<String>,
     /// Address of HTTP; `None`: no HTTP.
     pub http: Option<SocketAddr>,
     /// Network threads.
@@ -35,6 +39,8 @@ impl Default for ServerSettings {
     fn default() -> Self {
         ServerSettings {
             resp: (Ipv4Addr::LOCALHOST, 6379).into(),
+            resp_cluster: None,
+            advertise: None,
             http: Some((Ipv4Addr::LOCALHOST, 8379).into()),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             requirepass: None,

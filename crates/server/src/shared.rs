@@ -90,6 +90,16 @@ impl Shared {
         Ok(())
     }
 
+    /// `host:port` by which clients reach the door for cluster clients; empty without one.
+    pub(crate) fn cluster_address(&self) -> String {
+        let settings = self.settings.read();
+        let Some(address) = settings.resp_cluster else { return String::new() };
+        match &settings.advertise {
+            Some(host) => format!("{host}:{}", address.port()),
+            None => address.to_string(),
+        }
+    }
+
     /// The address that the Redis protocol is served on.
     pub(crate) fn resp_address(&self) -> SocketAddr {
         self.settings.read().resp

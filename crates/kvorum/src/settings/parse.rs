@@ -70,6 +70,15 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// A name or an address, without a port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let fits = !text.contains(':') || text.parse::<std::net::Ipv6Addr>().is_ok();
+    if fits && !text.contains(char::is_whitespace) && text.len() <= 253 {
+        return Ok(text.to_owned());
+    }
+    Err(String::from("a name or an address without a port, such as 10.0.0.7 or db1.internal"))
+}
+
 /// A whole number between two bounds, both included.
 pub(super) fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));

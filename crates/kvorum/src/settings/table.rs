@@ -2,7 +2,7 @@
 
 use super::Setting;
 use super::parse::{
-    address, bytes_from, count, durability, show_bytes, show_durability, show_yes_no, yes_no,
+    address, bytes_from, count, durability, host, show_bytes, show_durability, show_yes_no, yes_no,
 };
 use std::path::PathBuf;
 
@@ -51,6 +51,25 @@ pub(crate) const TABLE: &[Setting] = &[
             Ok(())
         },
         get: |settings| settings.http.clone().unwrap_or_else(|| String::from("off")),
+        quoted: true,
+    },
+    Setting {
+        name: "resp_cluster",
+        value: "ADDR",
+        default: "",
+        help: "Address of the Redis protocol for cluster clients, which find the node of a key by themselves (CLUSTER SLOTS, MOVED).\n\
+               None: no such door; any node takes any command at `resp` all the same.",
+        set: |settings, text| optional(text, address).map(|address| settings.resp_cluster = address),
+        get: |settings| settings.resp_cluster.clone().unwrap_or_default(),
+        quoted: true,
+    },
+    Setting {
+        name: "advertise",
+        value: "HOST",
+        default: "",
+        help: "Name or address by which clients and other nodes reach this node. None: the addresses that it listens on.",
+        set: |settings, text| optional(text, host).map(|host| settings.advertise = host),
+        get: |settings| settings.advertise.clone().unwrap_or_default(),
         quoted: true,
     },
     Setting {

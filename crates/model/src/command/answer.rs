@@ -117,6 +117,10 @@ pub(super) fn config_help(_args: Args<'_>) -> Result<Reply, ErrorReply> {
     help("config")
 }
 
+pub(super) fn cluster_help(_args: Args<'_>) -> Result<Reply, ErrorReply> {
+    help("cluster")
+}
+
 pub(super) fn namespace_help(_args: Args<'_>) -> Result<Reply, ErrorReply> {
     help("namespace")
 }

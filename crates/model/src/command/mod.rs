@@ -1,6 +1,7 @@
 //! The commands, by group.
 
 mod answer;
+pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod counter;
 pub(crate) mod expiry;

@@ -76,6 +76,16 @@ pub enum SessionCommand {
     NamespaceSet,
     NamespaceDrop,
     Consistency,
+    ClusterInfo,
+    ClusterMyId,
+    ClusterNodes,
+    ClusterShards,
+    ClusterSlots,
+    ClusterKeySlot,
+    ClusterCountKeysInSlot,
+    ClusterGetKeysInSlot,
+    ReadOnly,
+    ReadWrite,
 }
 
 /// Whether an available namespace can take the command.

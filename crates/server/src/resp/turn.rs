@@ -9,7 +9,7 @@ use crate::session::{self, Admitted, Session};
 use crate::settings::ServerSettings;
 use crate::shared::Shared;
 use kvorum_cluster::{Fetched, Prefetch, Request};
-use kvorum_model::{Args, CommandSpec, ErrorReply, Reply, Run, SessionCommand};
+use kvorum_model::{Args, CommandSpec, ErrorReply, Reply, Run};
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -149,7 +149,6 @@ impl Turn {
 
     /// Does what is not for the node alone.
     async fn step(&mut self, admitted: Admitted<'_>, stream: &mut TcpStream) -> io::Result<()> {
-        use SessionCommand as C;
         let reply = match admitted {
             Admitted::Refused(error) => Reply::Error(error),
             Admitted::Queued => Reply::Simple("QUEUED".into()),
@@ -159,19 +158,11 @@ impl Turn {
             }
             Admitted::Exec => return self.exec(stream).await,
             Admitted::Watch(args) => self.watch(args, stream).await?,
-            Admitted::Own(CommandSpec { run: Run::Session(SessionCommand::Save), .. }, _) => {
+            Admitted::Own(CommandSpec { run: Run::Session(command), .. }, args)
+                if session::is_waiting(*command) =>
+            {
                 self.flush(stream).await?;
-                session::save(self.session.shared.node.clone()).await
-            }
-            Admitted::Own(
-                CommandSpec {
-                    run: Run::Session(command @ (C::NamespaceCreate | C::NamespaceSet | C::NamespaceDrop)),
-                    ..
-                },
-                args,
-            ) => {
-                self.flush(stream).await?;
-                session::namespace_command(&self.session.shared.node, *command, args).await
+                self.session.wait_for(*command, args).await
             }
             Admitted::Own(spec, args) => match (spec.run, self.session.own(spec, args)) {
                 (_, Err(error)) => Reply::Error(error),

@@ -1,6 +1,7 @@
 //! `SELECT`, `AUTH`, `HELLO`, `RESET`, `TIME`, `SHUTDOWN`.
 
 use super::Session;
+use crate::network::Door;
 use crate::resp::{Protocol, integer};
 use crate::rights;
 use kvorum_cluster::NamespaceId;
@@ -12,7 +13,11 @@ pub(crate) const REDIS_VERSION: &str = "7.2.4";
 impl Session {
     /// `SELECT number` or `SELECT name`.
     pub(super) fn select(&mut self, args: Args<'_>) -> Result<Reply, ErrorReply> {
-        self.namespace = self.find_namespace(args.at(1))?;
+        let namespace = self.find_namespace(args.at(1))?;
+        if self.client.door == Door::RespCluster && namespace != NamespaceId::ZERO {
+            return Err(ErrorReply::new("ERR SELECT is not allowed in cluster mode"));
+        }
+        self.namespace = namespace;
         self.client.facts.lock().database = self.namespace.number();
         Ok(Reply::Ok)
     }
@@ -112,7 +117,10 @@ impl Session {
             (Reply::text("version"), Reply::text(REDIS_VERSION)),
             (Reply::text("proto"), Reply::Integer(i64::from(self.protocol.number()))),
             (Reply::text("id"), Reply::Integer(i64::try_from(self.client.id).unwrap_or(i64::MAX))),
-            (Reply::text("mode"), Reply::text("standalone")),
+            (
+                Reply::text("mode"),
+                Reply::text(if self.client.door == Door::RespCluster { "cluster" } else { "standalone" }),
+            ),
             (Reply::text("role"), Reply::text("master")),
             (Reply::text("modules"), Reply::Array(Vec::new())),
             (Reply::text("kvorum_version"), Reply::text(env!("CARGO_PKG_VERSION"))),

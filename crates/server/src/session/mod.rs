@@ -1,18 +1,20 @@
 //! What a connection of the Redis protocol is: who, where, in which protocol, inside a transaction or not.
 
 mod client;
+mod cluster;
 mod config;
 mod connection;
 mod namespace;
 mod save;
 mod transaction;
+mod waiting;
 
 pub(crate) use connection::REDIS_VERSION;
-pub(crate) use namespace::namespace_command;
-pub(crate) use save::save;
 pub(crate) use transaction::Queue;
+pub(crate) use waiting::is_waiting;
 
 use crate::clients::Client;
+use crate::network::Door;
 use crate::resp::Protocol;
 use crate::rights;
 use crate::settings::ServerSettings;
@@ -99,6 +101,11 @@ impl Session {
         if let Err(error) = rights::check(self.authenticated, &self.settings, spec, args) {
             return self.refuse(error);
         }
+        if self.client.door == Door::RespCluster
+            && let Err(error) = self.check_slot(spec, args)
+        {
+            return self.refuse(error);
+        }
         if self.queue.is_some() {
             return self.admit_queued(spec, args);
         }
@@ -174,7 +181,7 @@ impl Session {
                 Ok(Reply::Ok)
             }
             C::Reset => Ok(self.reset()),
-            C::Info => Ok(Reply::Verbatim(crate::info::text(&self.shared, args))),
+            C::Info => Ok(Reply::Verbatim(crate::info::text(&self.shared, self.client.door, args))),
             C::ConfigGet => Ok(self.config_get(args)),
             C::ConfigSet => self.config_set(args),
             C::ClientId => Ok(Reply::Integer(i64::try_from(self.client.id).unwrap_or(i64::MAX))),
@@ -193,11 +200,17 @@ impl Session {
                 self.watched.clear();
                 Ok(Reply::Ok)
             }
+            C::ClusterInfo
+            | C::ClusterMyId
+            | C::ClusterNodes
+            | C::ClusterShards
+            | C::ClusterSlots
+            | C::ClusterKeySlot
+            | C::ReadOnly
+            | C::ReadWrite => self.cluster(command, args),
             C::Consistency => self.consistency(args),
             C::NamespaceList => Ok(namespace::list(&self.shared.node)),
-            C::Exec | C::Watch | C::Save | C::NamespaceCreate | C::NamespaceSet | C::NamespaceDrop => {
-                Err(ErrorReply::new("ERR EXEC, WATCH, SAVE and NAMESPACE are for the turn to execute"))
-            }
+            _ => Err(ErrorReply::new("ERR this command waits, and is for the turn to execute")),
         };
         reply.map(Some)
     }

@@ -18,7 +18,7 @@ pub(super) fn list(node: &Node) -> Reply {
 }
 
 /// `NAMESPACE CREATE name [setting value …]`, `NAMESPACE SET name setting value …`, `NAMESPACE DROP name`.
-pub(crate) async fn namespace_command(node: &Node, command: SessionCommand, args: Args<'_>) -> Reply {
+pub(super) async fn namespace_command(node: &Node, command: SessionCommand, args: Args<'_>) -> Reply {
     match change(node, command, args).await {
         Ok(()) => Reply::Ok,
         Err(error) => error.reply(),

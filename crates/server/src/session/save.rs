@@ -24,7 +24,7 @@ impl Session {
 }
 
 /// `SAVE`: waits for the checkpoint, on a thread that may.
-pub(crate) async fn save(node: Node) -> Reply {
+pub(super) async fn save(node: Node) -> Reply {
     let saved = tokio::task::spawn_blocking(move || node.save()).await;
     match saved.map(begun) {
         Ok(Ok(())) => Reply::Ok,

@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Running {
     pub(crate) resp: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// The door for cluster clients, if the settings ask for one.
+    pub(crate) cluster: Option<SocketAddr>,
     pub(crate) shutdown: ShutdownHandle,
     node: Node,
     thread: Option<JoinHandle<()>>,
@@ -38,15 +40,25 @@ pub(crate) fn start_with(change: impl FnOnce(&mut ServerSettings)) -> Running {
     let node = Node::open(NodeSettings::new(folder.path().join("data"))).unwrap();
     let (resp, http, shutdown) =
         (bound.resp_address(), bound.http_address().unwrap(), bound.shutdown_handle());
+    let cluster = bound.resp_cluster_address();
     let serving = node.clone();
     let thread = std::thread::spawn(move || bound.run(serving).unwrap());
-    Running { resp, http, shutdown, node, thread: Some(thread), _folder: folder }
+    Running { resp, http, cluster, shutdown, node, thread: Some(thread), _folder: folder }
 }
 
 impl Running {
     /// A new connection of the Redis protocol.
     pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.resp).unwrap();
+        Running::connect_to(self.resp)
+    }
+
+    /// A new connection through the door for cluster clients.
+    pub(crate) fn connect_cluster(&self) -> Client {
+        Running::connect_to(self.cluster.unwrap())
+    }
+
+    fn connect_to(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client { stream: BufReader::new(stream) }
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first failure")]
 
 mod client;
+mod cluster_door;
 mod http;
 mod limits;
 mod namespaces;
