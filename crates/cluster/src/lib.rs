@@ -9,7 +9,10 @@ pub mod backup;
 mod clock;
 mod commit;
 mod consistency;
-#[cfg_attr(not(test), expect(dead_code, reason = "started by the node once it opens as one of a cluster"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "started by the node once it opens as one of a cluster")
+)]
 mod control;
 mod cursor;
 mod entity;
