@@ -21,6 +21,10 @@ pub(crate) enum Work {
 pub(crate) struct Image {
     pub(crate) durable: Durable,
     pub(crate) tree: Tree,
+    /// History below is gone.
+    pub(crate) floor: OpId,
+    /// The highest tombstone dropped, as far as is known here.
+    pub(crate) gc_floor: OpId,
 }
 
 impl Image {
@@ -28,27 +32,43 @@ impl Image {
         match work {
             Work::Record { record, values, .. } => {
                 if let Record::Adopt(adoption) = record {
-                    for op in &adoption.retract {
+                    for op in adoption.retract.iter().filter(|op| **op > self.floor) {
                         self.tree.retract(*op);
                     }
                 }
                 if *record == Record::Rebuild {
                     self.tree.wipe();
+                    (self.floor, self.gc_floor) = (OpId::ZERO, OpId::ZERO);
                 }
-                for (op, writes) in values {
-                    self.tree.put(*op, writes);
-                }
+                self.put(values);
                 self.durable.apply(record);
             }
-            Work::Data { entries, instead_upto, .. } => {
-                if let Some(upto) = instead_upto {
-                    self.tree.drop_upto(*upto);
-                }
+            Work::Data { entries, instead_upto: None, .. } => self.put(entries),
+            Work::Data { entries, instead_upto: Some(upto), .. } => {
+                self.tree.drop_upto(*upto);
                 for (op, writes) in entries {
                     self.tree.put(*op, writes);
                 }
+                // The source may have collected tombstones up to here: a delta from below, served by this member, would lack them.
+                self.floor = self.floor.max(*upto);
+                self.gc_floor = self.gc_floor.max(*upto);
             }
         }
+    }
+
+    /// As a store does, it refuses what is at or below the floor: it stands already.
+    fn put(&mut self, values: &BTreeMap<OpId, Writes>) {
+        for (op, writes) in values.iter().filter(|(op, _)| **op > self.floor) {
+            self.tree.put(*op, writes);
+        }
+    }
+
+    fn collect(&mut self, floor: OpId) {
+        if floor > self.floor {
+            self.floor = floor;
+        }
+        // A floor that shipped files raised may be above the checkpoint: what stands below it is settled all the same.
+        self.gc_floor = self.gc_floor.max(self.tree.collect(self.floor));
     }
 }
 
@@ -105,8 +125,8 @@ impl Disk {
     }
 
     /// Drops history that nobody needs; both what is seen and what is durable.
-    pub(crate) fn collect(&mut self, floor: OpId) -> OpId {
-        self.image.tree.collect(floor);
-        self.live.tree.collect(floor)
+    pub(crate) fn collect(&mut self, floor: OpId) {
+        self.image.collect(floor);
+        self.live.collect(floor);
     }
 }

@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    fn report(&mut self, report: Report) {
+    pub(crate) fn report(&mut self, report: Report) {
         // The control plane hears late, and in a storm sometimes not at all.
         let lost = self.now < self.plan.heal_at && self.dice.chance(0.05);
         if !lost {
@@ -128,6 +128,12 @@ impl World {
                     _ => at.values_of(item.op),
                 };
                 self.ledger.item(item.op, &writes);
+                let live = &at.disk.live;
+                if item.op <= live.floor.min(live.durable.checkpoint.op) {
+                    self.ledger.fail(|| {
+                        format!("final once: {} is handed to a store whose floor has passed it", item.op)
+                    });
+                }
                 if let Some(process) = &mut at.process {
                     process.recent.insert(item.op, writes.clone());
                 }

@@ -69,8 +69,6 @@ impl World {
         let at = &mut self.nodes[node];
         at.store = fresh;
         at.disk = Disk::default();
-        at.floor = kvorum_sync::OpId::ZERO;
-        at.gc_floor = kvorum_sync::OpId::ZERO;
         for store in &mut self.control.target {
             if *store == old {
                 *store = fresh;

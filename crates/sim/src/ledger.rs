@@ -89,6 +89,14 @@ impl Ledger {
 
     /// A member shows everything up to a checkpoint.
     pub(crate) fn visible(&mut self, checkpoint: Checkpoint, node: &Node) {
+        if checkpoint.op < node.disk.live.floor {
+            // Files that were shipped have taken the place of its history: nothing may be read there.
+            let readable = node.process.as_ref().is_some_and(|process| process.replica.is_readable());
+            if readable {
+                self.fail(|| format!("history kept: {} would show {} without it", node.store, checkpoint.op));
+            }
+            return;
+        }
         let tree = &node.disk.live.tree;
         if let Some((key, op)) = self.lost(tree, checkpoint.op) {
             let at = checkpoint.op;

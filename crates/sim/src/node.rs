@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kvorum_sync::{
-    Config, Effects, Epoch, Message, Moment, OpId, RecordId, Replica, StoreId, Token, TransferId,
+    Config, Effects, Epoch, Input, Message, Moment, OpId, RecordId, Replica, StoreId, Token, TransferId,
 };
 
 use crate::disk::Disk;
@@ -74,8 +74,6 @@ pub(crate) struct Node {
     pub(crate) paused_until: u64,
     pub(crate) slow_until: u64,
     pub(crate) full_until: u64,
-    pub(crate) floor: OpId,
-    pub(crate) gc_floor: OpId,
 }
 
 impl Node {
@@ -90,8 +88,6 @@ impl Node {
             paused_until: 0,
             slow_until: 0,
             full_until: 0,
-            floor: OpId::ZERO,
-            gc_floor: OpId::ZERO,
         }
     }
 
@@ -121,6 +117,11 @@ impl Node {
             tokens: 0,
             out,
         });
+    }
+
+    /// What the core is told of the tree's floors.
+    pub(crate) fn floors(&self) -> Input {
+        Input::Floors { floor: self.disk.live.floor, gc_floor: self.disk.live.gc_floor }
     }
 
     /// The epoch that the process leads, if it does.

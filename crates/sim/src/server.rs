@@ -135,7 +135,7 @@ impl Node {
     fn stale_read(&self, now: Moment, key: Key) -> Verdict {
         let view = self.process.as_ref().and_then(|process| process.replica.stale_view(now));
         match view {
-            Some((at, Some(age))) if at >= self.floor => {
+            Some((at, Some(age))) => {
                 let (version, value) = self.disk.live.tree.newest(key, at);
                 Verdict::Answer(Reply::Stale { value, version, age })
             }
@@ -186,10 +186,6 @@ impl Node {
         let tree = &self.disk.live.tree;
         if mode == Mode::Labelled && state.pending != OpId::ZERO {
             return Some(Reply::Labelled);
-        }
-        if at < self.floor {
-            // History below the floor is gone: the store says so.
-            return None;
         }
         if state.committed == OpId::ZERO {
             let (version, value) = tree.newest(key, at);

@@ -56,8 +56,12 @@ impl World {
         let Some(process) = &mut at.process else { return Input::PieceFailed { transfer } };
         let gone = match want {
             // Versions between the target and the floor may have taken those at the target.
-            Want::Final { upto, .. } => at.floor > *upto,
-            Want::Items(ops) => ops.iter().any(|op| *op <= at.floor),
+            Want::Final { upto, .. } => at.disk.live.floor > *upto,
+            // Items above the own checkpoint are given with what stands of them: whoever adopts them shows nothing before the basis' end.
+            Want::Items(ops) => {
+                let collected = at.disk.live.floor.min(process.replica.checkpoint().op);
+                ops.iter().any(|op| *op <= collected)
+            }
         };
         if gone && !process.pins.contains_key(&transfer) {
             return Input::PieceFailed { transfer };
@@ -99,7 +103,7 @@ impl World {
         let Payload::Piece { items, last } = payload else { return None };
         let at = &mut self.nodes[node];
         let process = at.process.as_mut()?;
-        let (mut entries, mut instead_upto, mut floors) = (BTreeMap::new(), None, None);
+        let (mut entries, mut instead_upto) = (BTreeMap::new(), None);
         match ceiling {
             None => process.staged.extend(items.iter().map(|(op, writes)| (*op, writes.clone()))),
             Some(ceiling) => {
@@ -112,21 +116,14 @@ impl World {
                     if *last {
                         entries = std::mem::take(&mut process.shipped);
                         instead_upto = Some(ceiling);
-                        // The source may have collected tombstones up to here: a delta from below, served by this member, would lack them.
-                        at.gc_floor = at.gc_floor.max(ceiling);
                     }
                 } else {
                     entries.extend(below);
                 }
-                if *last && way != Way::Items {
-                    // Of an item that came as files or as a delta only what was newest at the source stands.
-                    at.floor = at.floor.max(ceiling);
-                    floors = Some(Input::Floors { floor: at.floor, gc_floor: at.gc_floor });
-                }
             }
         }
         at.disk.push(Work::Data { transfer, number, entries, instead_upto });
-        floors
+        instead_upto.map(|_| at.floors())
     }
 }
 

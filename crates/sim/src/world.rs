@@ -230,6 +230,7 @@ impl World {
             return;
         }
         self.after(TICK_MICROS, Event::Tick { node, boot });
+        self.repeat_lead(node);
         let moment = self.nodes[node].clock(self.now);
         let asks_age =
             self.plan.deeds.iter().any(|deed| deed.deed == crate::plan::Deed::Read(crate::plan::Mode::Stale));
@@ -242,6 +243,16 @@ impl World {
         let idle = self.nodes[node].process.as_ref().is_some_and(|process| process.replica.is_idle());
         if !idle {
             self.step(node, Input::Tick, &Payload::None);
+        }
+    }
+
+    /// A leader tells the control plane that it leads until that is known there: under a lease nobody else could ever take over from it.
+    fn repeat_lead(&mut self, node: usize) {
+        let Some(epoch) = self.nodes[node].leads() else { return };
+        let (store, boot) = (self.nodes[node].store, self.nodes[node].boot);
+        let known = self.control.leader.is_some_and(|(led, _)| led >= epoch);
+        if !known && (self.now / TICK_MICROS).is_multiple_of(32) {
+            self.report(Report::Leads { epoch: epoch.get(), store: store.0, boot });
         }
     }
 
@@ -287,8 +298,10 @@ impl World {
         self.nodes[node].start(now, nonce, config);
         let (boot, store) = (self.nodes[node].boot, self.nodes[node].store);
         self.trace.line(self.now, || format!("{store} starts (run {boot})"));
-        let (floor, gc_floor) = (self.nodes[node].floor, self.nodes[node].gc_floor);
-        self.step(node, Input::Floors { floor, gc_floor }, &Payload::None);
+        // The last transfer may have brought items in part: nothing below is given out one by one.
+        let image = &self.nodes[node].disk.live;
+        let floor = image.floor.max(image.durable.checkpoint.op);
+        self.step(node, Input::Floors { floor, gc_floor: image.gc_floor }, &Payload::None);
         self.after(TICK_MICROS, Event::Tick { node, boot });
         for other in 0..self.nodes.len() {
             self.tell_peers(node, other);
@@ -298,17 +311,14 @@ impl World {
     fn collect(&mut self) {
         self.after(150_000, Event::Collect);
         for node in 0..self.nodes.len() {
-            if self.nodes[node].process.is_none() || !self.dice.chance(0.5) {
+            if !self.dice.chance(0.5) {
                 continue;
             }
-            // Floors rise to what is durable as final, and no further.
-            let floor = self.nodes[node].disk.image.durable.checkpoint.op;
-            let highest = self.nodes[node].disk.collect(floor);
-            let at = &mut self.nodes[node];
-            at.floor = at.floor.max(floor);
-            at.gc_floor = at.gc_floor.max(highest);
-            let input = Input::Floors { floor: at.floor, gc_floor: at.gc_floor };
-            self.step(node, input, &Payload::None);
+            let Some(process) = &self.nodes[node].process else { continue };
+            let floor = process.replica.floor_limit();
+            self.nodes[node].disk.collect(floor);
+            let floors = self.nodes[node].floors();
+            self.step(node, floors, &Payload::None);
         }
     }
 

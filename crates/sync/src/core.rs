@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::durable::{Durable, Record};
 use crate::effect::{After, Ask, Durability, Effect, Effects, Lane};
 use crate::log::Log;
-use crate::message::Message;
+use crate::message::{Message, Way};
 use crate::planted::Rule;
 use crate::records::{Pending, Records};
 use crate::types::{Checkpoint, Digest, Epoch, Moment, OpId, Promise, RecordId, Standing, StoreId};
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     reached: VecDeque<(OpId, Digest)>,
     /// The checkpoint last handed out for storing.
     pub(crate) stored_checkpoint: OpId,
+    /// The checkpoint last known to be durable.
+    pub(crate) durable_checkpoint: OpId,
     pub(crate) floor: OpId,
     pub(crate) gc_floor: OpId,
     /// Until when higher promises are refused.
@@ -61,6 +63,7 @@ impl Core {
             standing: durable.standing,
             announced: log.checkpoint.op,
             stored_checkpoint: log.checkpoint.op,
+            durable_checkpoint: log.checkpoint.op,
             log,
             records: Records::default(),
             points: VecDeque::new(),
@@ -172,7 +175,9 @@ impl Core {
     pub(crate) fn store_checkpoint(&mut self, out: &mut Effects) {
         if self.stored_checkpoint < self.log.checkpoint.op {
             self.stored_checkpoint = self.log.checkpoint.op;
-            self.persist(Record::Checkpoint(self.log.checkpoint), Durability::Lazy, Pending::Other, out);
+            let checkpoint = self.log.checkpoint;
+            let pending = Pending::Checkpoint(checkpoint.op);
+            self.persist(Record::Checkpoint(checkpoint), Durability::Lazy, pending, out);
         }
     }
 
@@ -192,6 +197,22 @@ impl Core {
         self.persist(Record::Standing(standing), Durability::Synced, Pending::Other, out);
     }
 
+    /// What a transfer that is complete says of the history here: of items that came as a delta only what was newest at the source stands,
+    /// and what came as files may lack tombstones that the source had collected.
+    pub(crate) fn shipped(&mut self, way: Way, upto: OpId) {
+        if way != Way::Items {
+            self.floor = self.floor.max(upto);
+        }
+        if way == Way::Files {
+            self.gc_floor = self.gc_floor.max(upto);
+        }
+    }
+
+    /// Whether a view at the checkpoint finds its history.
+    pub(crate) fn has_history(&self) -> bool {
+        self.floor <= self.log.checkpoint.op || !self.config.holds(Rule::ReadableAboveFloor)
+    }
+
     /// Digests at told points that the checkpoint has just reached.
     pub(crate) fn take_reached(&mut self) -> Option<(OpId, Digest)> {
         self.reached.pop_front()
@@ -199,11 +220,13 @@ impl Core {
 
     /// Throws the data away and starts over, keeping the promise.
     pub(crate) fn rebuild(&mut self, out: &mut Effects) {
-        self.persist(Record::Rebuild, Durability::Synced, Pending::Other, out);
+        self.persist(Record::Rebuild, Durability::Synced, Pending::Checkpoint(OpId::ZERO), out);
         self.standing = Standing::Rebuilding { until: OpId::MAX };
         self.log = Log::recover(&Durable::default());
         self.announced = OpId::ZERO;
         self.stored_checkpoint = OpId::ZERO;
+        self.durable_checkpoint = OpId::ZERO;
+        (self.floor, self.gc_floor) = (OpId::ZERO, OpId::ZERO);
         self.points.clear();
         self.reached.clear();
     }

@@ -9,7 +9,8 @@ use crate::types::{Checkpoint, Epoch, OpId, Promise, Standing};
 /// together with what the record says about the tree. [`Durable::apply`] is the meaning of each, to the letter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
-    /// Values of the item at `version = op`, and the item itself as the batch's note under that version.
+    /// Values of the item at `version = op`, and the item itself as the batch's note under that version. (At or below a floor that shipped
+    /// files raised above the checkpoint: the note alone. What stands of the values came with the files.)
     Item(Item),
     /// The highest reign followed.
     Promise(Promise),

@@ -123,7 +123,8 @@ pub enum Effect {
         /// Its fate.
         outcome: Outcome,
     },
-    /// The checkpoint moved: followers' views read at it, floors may rise to it *once the record carrying it is durable*.
+    /// The checkpoint moved: views of followers read at it, but only while [`crate::Replica::is_readable`]. Floors may rise to
+    /// [`crate::Replica::floor_limit`], which waits for the record that carries it.
     Visible {
         /// The checkpoint.
         checkpoint: Checkpoint,
@@ -155,7 +156,10 @@ pub enum Effect {
         /// The leader, if known.
         leader: Option<StoreId>,
     },
-    /// Pin a snapshot (on the first piece) and read a piece for a receiver; answer with [`crate::Input::PieceRead`].
+    /// Pin a snapshot (on the first piece) and read a piece for a receiver; answer with [`crate::Input::PieceRead`], or
+    /// [`crate::Input::PieceFailed`] if the history is gone: for final data if the tree's floor is above the target, for items if one is at or
+    /// below both the floor and the own checkpoint. (Items above the own checkpoint are given with what stands of them, wherever the floor is:
+    /// whoever adopts them shows nothing before the end of the basis.)
     ReadPiece {
         /// The transfer.
         transfer: TransferId,
@@ -178,8 +182,13 @@ pub enum Effect {
     /// Store the data that came with a piece: in the tree at its own versions if final, dropping what is above `ceiling`; else in the
     /// staging buffer until the [`Record::Adopt`] that names it. Answer with [`crate::Input::Ingested`].
     ///
-    /// Before the answer for the last piece, [`crate::Input::Floors`] must have told what came with the data: behind files both floors stand
-    /// at the ceiling (the source may have collected tombstones up to there), behind a delta `floor` does (items came in part).
+    /// *Items and deltas* are put beside what is there, except what is at or below the tree's floor: that stands already.
+    ///
+    /// *Files* are put aside until the last piece, and then take, in one atomic step, the place of all that the tree has at or below the ceiling
+    /// (what is absent from them is gone); own values above it stay, and so do the notes of items above the checkpoint. The same step sets the
+    /// tree's floor to the ceiling and remembers it, for all later runs, as the least `gc_floor` (the source may have collected
+    /// tombstones up to there). So the floor stands above the checkpoint until the record that follows, perhaps after a restart: until then
+    /// [`crate::Replica::is_readable`] is false, and of items at or below the floor only the notes are stored and retracted.
     Ingest {
         /// The transfer.
         transfer: TransferId,
@@ -190,12 +199,13 @@ pub enum Effect {
         /// The ceiling of final data; none: stage it.
         ceiling: Option<OpId>,
     },
-    /// The transfer is void: drop what is staged or half-shipped of it.
+    /// The transfer is void: drop what is staged or half-shipped of it. Nothing of it may land behind this effect, also not from a job that
+    /// is under way.
     DropTransfer {
         /// The transfer.
         transfer: TransferId,
     },
-    /// This replica leads. Tell the control plane `led(epoch)`.
+    /// This replica leads. Tell the control plane `led(epoch)`, again and again until it is known there.
     Lead {
         /// The reign.
         epoch: Epoch,

@@ -2,6 +2,7 @@
 
 use crate::error::Refusal;
 use crate::node::{Replica, RoleName};
+use crate::planted::Rule;
 use crate::read::Asker;
 use crate::role::Role;
 use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
@@ -111,10 +112,28 @@ impl Replica {
         self.core.log.tail().iter().map(|item| item.op).collect()
     }
 
-    /// Whether a view at the checkpoint may be shown: not while data of the same reign is being filled in, nor while rebuilding.
+    /// Whether a view at the checkpoint may be shown: not while data of the same reign is being filled in, nor while rebuilding, nor while
+    /// shipped files stand above the checkpoint, whose place they took.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.filling.is_none() && self.core.standing == Standing::Whole && self.core.log.epoch != Epoch::ZERO
+        self.filling.is_none()
+            && self.core.standing == Standing::Whole
+            && self.core.log.epoch != Epoch::ZERO
+            && self.core.has_history()
+    }
+
+    /// How far the tree's floors may rise: to the checkpoint that is durable, and not above the start of a transfer of final data that
+    /// runs. Its pieces come in no order of versions: one that brings a value whose tombstone was collected here meanwhile would bring the
+    /// value back, for good if the transfer then breaks off.
+    #[must_use]
+    pub fn floor_limit(&self) -> OpId {
+        let durable = self.core.durable_checkpoint.min(self.core.log.checkpoint.op);
+        if !self.holds(Rule::FloorAwaitsTransfer) {
+            return durable;
+        }
+        let filling = self.filling.as_ref().and_then(|filling| filling.0.since());
+        let adopting = self.resync.as_ref().and_then(|resync| resync.since());
+        filling.into_iter().chain(adopting).fold(durable, OpId::min)
     }
 
     /// For a stale read: the checkpoint to read at, and by how many microseconds it may be behind what is committed (none: not known).
@@ -150,6 +169,8 @@ impl Replica {
             Role::Leader(leader) => {
                 let point = leader.point(&self.core.log);
                 leader.reads.is_empty()
+                    // Its request for a successor may be lost: it is repeated.
+                    && leader.draining.is_none()
                     && leader.told_point == point
                     && leader.committed + 1 == leader.next
                     && self.core.config.lease_micros.is_none()

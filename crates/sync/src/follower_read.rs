@@ -88,6 +88,9 @@ impl FollowerReads {
     /// Answers what may be answered by now.
     pub(crate) fn look(&mut self, core: &Core, out: &mut Effects) {
         self.freshen(core);
+        if !core.has_history() {
+            return;
+        }
         let checkpoint = core.log.checkpoint.op;
         self.waiting.retain(|asked| {
             let Some(keys) = &asked.answer else { return true };

@@ -59,7 +59,9 @@ pub enum Input {
         /// A labelled read takes what is in flight with a label instead of waiting.
         labelled: bool,
     },
-    /// The tree's floors moved: what this replica may serve as items or delta.
+    /// The tree's floors: what this replica may serve as items or delta. Tell them whenever they moved (before anything is dropped on their
+    /// account), and once at the start, behind the effects of [`crate::Replica::recover`]: then `floor` is at least the durable checkpoint,
+    /// because the last transfer may have brought items in part, and `gc_floor` at least the ceiling of the last files taken in.
     Floors {
         /// History below is gone.
         floor: OpId,

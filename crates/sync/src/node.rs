@@ -141,7 +141,11 @@ impl Replica {
             }
             match pending {
                 Pending::Promise => self.promise_durable(now, out),
-                Pending::Adoption => self.adoption_durable(now, out),
+                Pending::Adoption(checkpoint) => {
+                    self.core.durable_checkpoint = checkpoint;
+                    self.adoption_durable(now, out);
+                }
+                Pending::Checkpoint(checkpoint) => self.core.durable_checkpoint = checkpoint,
                 _ => {}
             }
         }

@@ -67,6 +67,11 @@ pub enum Rule {
     TransferCeiling,
     /// A delta is served only from at or above `gc_floor` (`delta_after_tombstone_gc`).
     DeltaAboveGcFloor,
+    /// Nothing is read here while shipped files stand above the checkpoint: they took the place of its history.
+    ReadableAboveFloor,
+    /// Floors stand still above the start of a transfer of final data: its pieces would bring back what was collected
+    /// (`piece_brings_back_collected_value`).
+    FloorAwaitsTransfer,
     /// Pieces of another transfer or epoch are dropped.
     PieceOfThisTransfer,
     /// The shard's time never falls, over reigns too.

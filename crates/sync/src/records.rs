@@ -9,7 +9,9 @@ use crate::types::{OpId, RecordId};
 pub(crate) enum Pending {
     Item(OpId),
     Promise,
-    Adoption,
+    /// With the checkpoint that it sets.
+    Adoption(OpId),
+    Checkpoint(OpId),
     Other,
 }
 

@@ -267,15 +267,16 @@ impl Replica {
 
     pub(crate) fn ingested(&mut self, now: Moment, transfer: TransferId, number: u64, out: &mut Effects) {
         if let Some(resync) = &mut self.resync {
-            resync.ingested(&self.core, now, transfer, number, out);
+            resync.ingested(&mut self.core, now, transfer, number, out);
             self.try_adopt(out);
         }
         let Some(filling) = &mut self.filling else { return };
         if filling.0.id != transfer || !filling.0.ingested(&self.core, now, number, out) {
             return;
         }
-        let upto = filling.1;
+        let (way, upto) = (filling.0.way, filling.1);
         self.filling = None;
+        self.core.shipped(way, upto.op);
         self.core.install(upto, out);
         self.core.advance_checkpoint(out);
         self.core.say_hello(self.core.promise.manager, out);

@@ -21,6 +21,8 @@ pub(crate) struct Resync {
     named_all: bool,
     /// Everything final up to S is here.
     final_done: bool,
+    /// How it came.
+    way: Option<Way>,
     staged: BTreeSet<OpId>,
     incoming: Vec<Incoming>,
 }
@@ -33,6 +35,7 @@ impl Resync {
             confirmed: BTreeSet::new(),
             named_all: true,
             final_done: true,
+            way: None,
             staged: BTreeSet::new(),
             incoming: Vec::new(),
             adopt,
@@ -88,7 +91,7 @@ impl Resync {
 
     pub(crate) fn ingested(
         &mut self,
-        core: &Core,
+        core: &mut Core,
         now: Moment,
         transfer: TransferId,
         number: u64,
@@ -101,8 +104,13 @@ impl Resync {
         let done = self.incoming.swap_remove(place);
         match done.want {
             Want::Items(_) => self.staged.extend(done.items),
-            Want::Final { .. } => {
+            Want::Final { upto, .. } => {
                 self.final_done = true;
+                self.way = Some(done.way);
+                if done.way == Way::Files {
+                    // They have taken the place of what was here already.
+                    core.shipped(done.way, upto);
+                }
                 self.named_all = done.way == Way::Items;
                 self.confirmed.extend(done.confirmed);
                 self.confirmed.extend(done.items);
@@ -139,6 +147,11 @@ impl Resync {
     pub(crate) fn is_ready(&self, core: &Core) -> bool {
         let here = |op: OpId| core.log.has(op) || self.staged.contains(&op);
         self.final_done && self.adopt.basis.iter().all(|basis| here(basis.item.op))
+    }
+
+    /// From where final data is being brought, if it is.
+    pub(crate) fn since(&self) -> Option<OpId> {
+        self.incoming.iter().filter_map(Incoming::since).min()
     }
 
     /// Drops the transfers under way.
@@ -224,13 +237,17 @@ impl Resync {
         let promise = self.adopt.promise;
         let basis_end = self.adopt.basis_end.max(checkpoint.op);
         let adoption = Adoption { promise, retract, put, checkpoint, basis_end, standing };
+        let pending = Pending::Adoption(checkpoint.op);
         core.adopted_record =
-            core.persist(Record::Adopt(Box::new(adoption)), Durability::Synced, Pending::Adoption, out);
+            core.persist(Record::Adopt(Box::new(adoption)), Durability::Synced, pending, out);
         core.promise = promise;
         core.standing = standing;
         core.log = Log::adopted(checkpoint, promise.epoch, basis_end, items);
         core.announced = checkpoint.op;
         core.stored_checkpoint = checkpoint.op;
+        if let Some(way) = self.way {
+            core.shipped(way, self.adopt.checkpoint.op);
+        }
         out.push(Effect::Visible { checkpoint });
     }
 }

@@ -80,6 +80,14 @@ impl Incoming {
         incoming
     }
 
+    /// From where on it brings final data, if it does.
+    pub(crate) fn since(&self) -> Option<OpId> {
+        match self.want {
+            Want::Items(_) => None,
+            Want::Final { since, .. } => Some(since),
+        }
+    }
+
     fn fetch(&self, core: &Core, out: &mut Effects) {
         let fetch = Fetch {
             transfer: self.id,

@@ -1,6 +1,6 @@
 //! What a driver asks a replica before it evaluates, answers or reports.
 
-use kvorum_sync::{Config, Durable, Effect, Input, Members, Refusal, StepDown};
+use kvorum_sync::{Config, Durable, Effect, Input, Members, OpId, Refusal, StepDown};
 
 use crate::group::{Group, config, op, store};
 
@@ -81,4 +81,29 @@ fn committed_is_known_of_each_item_at_the_leader_and_up_to_the_checkpoint_elsewh
     group.settle();
     assert!(group.replica(2).is_committed(second) && !group.replica(2).is_committed(op(1, 3)));
     assert!(!group.replica(1).is_committed(op(2, 1)), "not of this reign");
+}
+
+#[test]
+fn floors_follow_the_checkpoint_that_is_durable() {
+    let mut group = Group::led(&config());
+    group.propose(1, &[]).unwrap();
+    group.run();
+    assert_eq!(group.replica(1).checkpoint().op, op(1, 1));
+    assert_eq!(group.replica(1).floor_limit(), OpId::ZERO, "a crash would bring the older one back");
+    group.settle();
+    assert_eq!(group.replica(1).floor_limit(), op(1, 1));
+    group.crash(1);
+    group.start(1);
+    assert_eq!(group.replica(1).floor_limit(), op(1, 1));
+}
+
+#[test]
+fn a_leader_that_is_to_step_down_asks_until_it_is_heard() {
+    let mut group = Group::led(&config());
+    assert!(group.replica(1).is_idle());
+    group.input(1, Input::StepDown(StepDown::DiskFull));
+    assert!(!group.replica(1).is_idle(), "the control plane may not have heard it");
+    group.told(1);
+    group.settle();
+    assert!(group.told(1).contains(&"ask StepDown(DiskFull) above e1".to_owned()));
 }

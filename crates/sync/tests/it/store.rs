@@ -222,3 +222,113 @@ fn retract_marker_dropped_before_put() {
         "a marker dropped too early brings the cancelled value back"
     );
 }
+
+/// The pieces of a delta from above 2.1 to 2.6 come by versions: the first one has the key's value, the last one its tombstone.
+fn fill(replica: &mut Replica, tree: &mut Tree, number: u64, entry: (OpId, Kind), out: &mut Effects) {
+    let piece = Piece {
+        transfer: TransferId { nonce: 1, number: 1 },
+        epoch: epoch(2),
+        number,
+        way: Way::Delta,
+        items: vec![entry.0],
+        cursor: [].into(),
+        end: None,
+    };
+    let effects = from_two(replica, Message::Piece(Box::new(piece)), out);
+    if matches!(effects.first(), Some(Effect::Ingest { .. })) {
+        tree.add(entry.0, entry.1);
+        let input = Input::Ingested { transfer: TransferId { nonce: 1, number: 1 }, number };
+        replica.step(Moment(2), input, out);
+        out.drain();
+    }
+}
+
+fn write_from_two(replica: &mut Replica, tree: &mut Tree, entry: (OpId, Kind), point: OpId) {
+    let mut out = Effects::new();
+    let write = Message::Write { epoch: epoch(2), item: item(entry.0, &[]), point };
+    for effect in from_two(replica, write, &mut out) {
+        if let Effect::Persist { id, record, .. } = effect {
+            if matches!(record, Record::Item(_)) {
+                tree.add(entry.0, entry.1);
+            }
+            replica.step(Moment(2), Input::Persisted { upto: id }, &mut out);
+        }
+    }
+    replica.step(Moment(2), Input::Tick, &mut out);
+    for effect in out.drain().collect::<Vec<_>>() {
+        if let Effect::Persist { id, .. } = effect {
+            replica.step(Moment(2), Input::Persisted { upto: id }, &mut Effects::new());
+        }
+    }
+}
+
+#[test]
+fn piece_brings_back_collected_value() {
+    // The checkpoint moves within a running transfer, since the leader's stream closes the gap meanwhile.
+    let seen = |config: &Config| {
+        let mut durable = in_epoch(2, &[]);
+        durable.checkpoint.op = op(2, 1);
+        let (mut replica, mut out) = follower(config, &durable);
+        let mut tree = Tree { sources: vec![vec![]], floor: op(2, 1) };
+        let upto = kvorum_sync::Checkpoint { op: op(2, 6), ..kvorum_sync::Checkpoint::default() };
+        let resume = Message::Resume { epoch: epoch(2), upto, sources: Names::one(store(2)) };
+        from_two(&mut replica, resume, &mut out);
+        write_from_two(&mut replica, &mut tree, (op(2, 2), Kind::Value), op(2, 2));
+        write_from_two(&mut replica, &mut tree, (op(2, 3), Kind::Tombstone), op(2, 3));
+        assert_eq!(replica.checkpoint().op, op(2, 3));
+        tree.floor = replica.floor_limit();
+        tree.compact();
+        fill(&mut replica, &mut tree, 0, (op(2, 2), Kind::Value), &mut out);
+        // The stream goes on, and the transfer ends before its last piece.
+        for serial in 4..=6 {
+            write_from_two(&mut replica, &mut tree, (op(2, serial), Kind::Retract), op(2, serial));
+        }
+        fill(&mut replica, &mut tree, 1, (op(2, 3), Kind::Tombstone), &mut out);
+        assert!(replica.is_readable(), "the stream has closed the gap");
+        tree.floor = replica.floor_limit();
+        tree.get(replica.checkpoint().op)
+    };
+    assert_eq!(seen(&config()), None);
+    assert_eq!(seen(&without(Rule::FloorAwaitsTransfer)), Some(op(2, 2)), "the deleted key is back");
+}
+
+#[test]
+fn nothing_is_read_below_files_that_took_its_place() {
+    // A member that is brought into the next reign by files still moves its checkpoint in the old one: its slow disk catches up.
+    let readable = |config: &Config| {
+        let mut durable = in_epoch(1, &[item(op(1, 2), &[])]);
+        durable.checkpoint.op = op(1, 1);
+        let (mut replica, mut out) = follower(config, &durable);
+        assert!(replica.is_readable());
+        let adopt = kvorum_sync::Adopt {
+            promise: Promise { epoch: epoch(2), manager: store(2), nonce: 1 },
+            basis_epoch: epoch(1),
+            checkpoint: kvorum_sync::Checkpoint { op: op(1, 6), ..kvorum_sync::Checkpoint::default() },
+            basis: vec![kvorum_sync::BasisItem {
+                item: item(op(1, 7), &[]),
+                holders: Names::one(store(3)),
+                completed: false,
+            }],
+            basis_end: op(1, 7),
+            sources: Names::one(store(2)),
+            head: op(1, 7),
+        };
+        from_two(&mut replica, Message::Adopt(Box::new(adopt)), &mut out);
+        let piece = Piece {
+            transfer: TransferId { nonce: 1, number: 1 },
+            epoch: epoch(2),
+            number: 0,
+            way: Way::Files,
+            items: vec![],
+            cursor: [].into(),
+            end: Some(vec![]),
+        };
+        from_two(&mut replica, Message::Piece(Box::new(piece)), &mut out);
+        let input = Input::Ingested { transfer: TransferId { nonce: 1, number: 1 }, number: 0 };
+        replica.step(Moment(2), input, &mut out);
+        assert_eq!(replica.checkpoint().op, op(1, 1), "1.7 is still on its way");
+        replica.is_readable() || replica.stale_view(Moment(3)).is_some()
+    };
+    assert!(!readable(&config()));
+    assert!(readable(&without(Rule::ReadableAboveFloor)));
+}
