@@ -51,6 +51,7 @@ fn wal(bytes: &[u8]) -> Result<u64> {
         buffer_bytes_max: 1024,
         retention: WalRetention::Freed,
         needed_from: 1,
+        reaches: 0,
         begins_at: 1,
     };
     let (_, recovered) = Log::open(Arc::new(fs), dir, &settings, &mut |_, _| Ok(()))?;

@@ -124,6 +124,8 @@ mod checksum;
 mod codec;
 mod compaction;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod flush;
 pub mod fs;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -47,8 +47,11 @@ pub(crate) fn open(path: &Path, settings: Settings, parts: Parts) -> Result<Reco
     for (&id, record) in &state.trees {
         trees.insert(Arc::new(TreeState::new(id, record, &files)?));
     }
-    let begins =
-        LogBegins { needed_from: state.needed_from.max(1), begins_at: state.log_begins.unwrap_or(1) };
+    let begins = LogBegins {
+        needed_from: state.needed_from.max(1),
+        reaches: state.trees.values().map(|tree| tree.flushed).max().unwrap_or(0),
+        begins_at: state.log_begins.unwrap_or(1),
+    };
     let fresh = state.trees.is_empty() && number == 0;
     let versions = VersionSet::begin(Arc::clone(&fs), path, number + 1, state)?;
     let (log, last_sequence) = open_log(&fs, path, &settings, begins, &trees, fresh)?;
@@ -72,13 +75,19 @@ pub(crate) fn read_closed(path: &Path, parts: &Parts) -> Result<(Box<dyn Send + 
     Ok((lock, state))
 }
 
-fn make_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
-    fs.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-    // Also if it was there: a process that was killed may have created it and not come to this line.
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => fs.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
-        None => Ok(()),
+/// Creates a folder if need be, its name durable, and those of the folders that were created above it.
+pub(crate) fn make_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    // Itself also if it was there: a process that was killed may have created it and not come to the sync.
+    let mut unsure = vec![dir];
+    for above in dir.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        if fs.exists(above).map_err(|e| Error::io("look for", above, e))? {
+            break;
+        }
+        unsure.push(above);
     }
+    fs.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    let parents = unsure.into_iter().rev().filter_map(Path::parent).filter(|p| !p.as_os_str().is_empty());
+    parents.into_iter().try_for_each(|parent| fs.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)))
 }
 
 pub(crate) fn take_lock(fs: &dyn Fs, path: &Path) -> Result<Box<dyn Send + Sync>> {
@@ -169,6 +178,7 @@ fn check_dir(files: &Files, dir: &Path, extension: &str, live: &BTreeSet<u64>, n
 #[derive(Clone, Copy)]
 struct LogBegins {
     needed_from: Sequence,
+    reaches: Sequence,
     begins_at: Sequence,
 }
 
@@ -188,6 +198,7 @@ fn open_log(
         buffer_bytes_max: usize::try_from(buffer).unwrap_or(usize::MAX),
         retention: settings.wal_retention,
         needed_from: begins.needed_from,
+        reaches: begins.reaches,
         begins_at: begins.begins_at,
     };
     let mut restore = |first: Sequence, record: &[u8]| {

@@ -2,13 +2,15 @@
 //! whole state, and points `CURRENT` at it.
 //!
 //! ```text
-//! MANIFEST-NNNNNN = head · edit · edit · …
+//! MANIFEST-NNNNNN = head · edit · edit · edit · …     the first edit once, every other one twice in a row
 //! head   = "KVMF" · format: u32 · number: u64 · crc32c of these: u32
 //! edit   = "EDIT" · length: u32 · serial: u64 · crc32c over number, length, serial and body: u32 · body (edit.rs)
 //! CURRENT = "MANIFEST-NNNNNN" · space · crc32c of the name in hex · line feed
 //! ```
-//! An edit is synced before anything rests on it, so an edit that can't be read is damage if a whole one follows it. Otherwise it is the torn
-//! end of a crash: nothing rests on it.
+//! An edit is synced before anything rests on it, so an edit that can't be read is damage if a later one follows it. If nothing whole follows,
+//! it is the torn end of a crash: nothing rests on it. Nothing vouches for the last edit, so edits are written twice: a flipped bit leaves the
+//! copy, and is not taken for a torn end. The first edit needs none: it was durable before `CURRENT` named the file. Earlier programs wrote
+//! no copies; theirs are read all the same.
 #![warn(clippy::indexing_slicing)]
 
 use super::edit::{self, Change};
@@ -89,6 +91,9 @@ impl Manifest {
         frame.extend_from_slice(&self.serial.to_le_bytes());
         frame.extend_from_slice(&checksum(self.number, self.serial, &body).to_le_bytes());
         frame.extend_from_slice(&body);
+        if self.serial > 1 {
+            frame.extend_from_within(..);
+        }
         self.file.write_at(&frame, self.end).map_err(|e| Error::io("write", &self.path, e))?;
         if !is_planted(Planted::EditNotSynced) {
             self.file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
@@ -193,29 +198,51 @@ fn parse(path: &Path, number: u64, bytes: &[u8]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     let (mut at, mut serial) = (HEAD_BYTES, 1);
     while at < bytes.len() {
-        let Some(body) = edit_at(bytes, at, number, Some(serial)) else {
-            let follower = (at + 1..bytes.len()).find(|&later| edit_at(bytes, later, number, None).is_some());
-            // The first edit is the whole state and was durable before CURRENT named this file: it is never a torn end.
-            if follower.is_some() || serial == 1 {
-                let found =
-                    follower.map_or("none".to_owned(), |later| format!("none, but a whole one at {later}"));
-                return Err(Error::damaged(path, at as u64, format!("edit {serial}"), found));
-            }
+        let Some((frame_at, body)) = next_edit(path, number, bytes, at, serial)? else {
             tracing::warn!(path = %path.display(), offset = at, "the manifest's last edit was torn by a crash; nothing rests on it");
             break;
         };
-        let body_at = at + EDIT_HEAD_BYTES;
+        let body_at = frame_at + EDIT_HEAD_BYTES;
         let decoded = edit::decode(body);
         changes.extend(decoded.map_err(|(offset, what)| {
             Error::damaged(path, (body_at + offset) as u64, what, "other bytes")
         })?);
         at = body_at + body.len();
+        if edit_at(bytes, at, number, Some(serial)).is_some() {
+            at += EDIT_HEAD_BYTES + body.len();
+        }
         serial += 1;
     }
     if serial == 1 {
         return Err(Error::damaged(path, at as u64, "the state of the file set", "the end of the file"));
     }
     Ok(changes)
+}
+
+/// The edit of this serial: at the offset where it should stand, or else its copy, if that is the last whole thing. `None` at a torn end.
+fn next_edit<'b>(
+    path: &Path,
+    number: u64,
+    bytes: &'b [u8],
+    at: usize,
+    serial: u64,
+) -> Result<Option<(usize, &'b [u8])>> {
+    if let Some(body) = edit_at(bytes, at, number, Some(serial)) {
+        return Ok(Some((at, body)));
+    }
+    let mut later = (at + 1..bytes.len()).filter_map(|at| Some((at, edit_at(bytes, at, number, None)?)));
+    let follower = later.next();
+    // The first edit is the whole state and was durable before CURRENT named this file: it is never a torn end.
+    let copy = follower.filter(|&(at, _)| serial > 1 && edit_at(bytes, at, number, Some(serial)).is_some());
+    if copy.is_some() && later.next().is_none() {
+        return Ok(copy);
+    }
+    if follower.is_some() || serial == 1 {
+        let found =
+            follower.map_or("none".to_owned(), |(later, _)| format!("none, but a whole one at {later}"));
+        return Err(Error::damaged(path, at as u64, format!("edit {serial}"), found));
+    }
+    Ok(None)
 }
 
 fn check_head(path: &Path, number: u64, bytes: &[u8]) -> Result<()> {
@@ -289,15 +316,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = sample(dir.path());
         let whole = std::fs::read(&path).unwrap();
-        let last = (0..whole.len()).rev().find(|&at| edit_at(&whole, at, 3, None).is_some()).unwrap();
+        let starts: Vec<_> = (0..whole.len()).filter(|&at| edit_at(&whole, at, 3, None).is_some()).collect();
+        let &[_, _, _, last, copy] = &starts[..] else {
+            panic!("an edit, and two in two copies: {starts:?}")
+        };
         for cut in last + 1..whole.len() {
-            assert_eq!(parse(&path, 3, &whole[..cut]).unwrap().len(), 3, "cut at {cut}");
+            let expected = if cut < copy { 3 } else { 4 };
+            assert_eq!(parse(&path, 3, &whole[..cut]).unwrap().len(), expected, "cut at {cut}");
         }
-        for at in 0..last {
+        for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
-            assert!(parse(&path, 3, &bytes).is_err(), "flipped at {at}");
+            match parse(&path, 3, &bytes) {
+                Ok(changes) => assert!(at >= last && changes.len() == 4, "flipped at {at}"),
+                Err(_) => assert!(at < last, "flipped at {at}"),
+            }
         }
+    }
+
+    #[test]
+    fn a_manifest_without_copies_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = sample(dir.path());
+        let whole = std::fs::read(&path).unwrap();
+        let starts: Vec<_> = (0..whole.len()).filter(|&at| edit_at(&whole, at, 3, None).is_some()).collect();
+        let single = [&whole[..starts[2]], &whole[starts[3]..starts[4]]].concat();
+        assert_eq!(parse(&path, 3, &single).unwrap(), parse(&path, 3, &whole).unwrap());
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl World {
             buffer_bytes_max: 4096,
             retention,
             needed_from: self.needed_from.max(1),
+            reaches: 0,
             begins_at: 1,
         };
         let mut replayed: Vec<(Sequence, Vec<u8>)> = Vec::new();

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::WalRetention;
 use crate::planted::{Planted, is_planted};
+use crate::recovery::make_dir;
 use crate::types::{Durability, Sequence};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub(crate) struct LogSettings {
     /// The lowest sequence that may be missing in the tables (1 if there are none): records from here on must be in the log. Earlier ones of
     /// the same segment are replayed too.
     pub(crate) needed_from: Sequence,
+    /// The log reaches at least as far: what was put into tables was durable here before.
+    pub(crate) reaches: Sequence,
     /// The first sequence of a log without segments: 1, or more where the tables came without their log.
     pub(crate) begins_at: Sequence,
 }
@@ -421,11 +424,7 @@ fn limits(settings: &LogSettings) -> Limits {
 
 /// Creates the folder if need be, its name durable, and locks it.
 fn open_folder(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>> {
-    fs.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-    // Also if it was there: a process that was killed may have created it and not come to this line.
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
-    }
+    make_dir(fs, dir)?;
     let path = dir.join(LOCK_NAME);
     fs.lock(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
@@ -461,9 +460,11 @@ fn recover(
     let mut run = Replay { fs, replay, recovered, sealed: Vec::new() };
     run.run(chain)?;
     let Replay { recovered, mut sealed, .. } = run;
-    if recovered.next_sequence < needed_from {
+    // Also where a flipped bit made a torn end of it: without the rest of a batch, the part of it in tables would be half a batch.
+    let reaches = settings.reaches.max(needed_from.saturating_sub(1));
+    if recovered.next_sequence <= reaches {
         let found = format!("a log that ends before sequence {}", recovered.next_sequence);
-        let expected = format!("every record up to sequence {}, which is in tables", needed_from - 1);
+        let expected = format!("every record up to sequence {reaches}, which is in tables");
         return Err(Error::damaged(dir, 0, expected, found));
     }
     let older = chain.older.iter().map(|segment| SealedSegment {

@@ -21,6 +21,7 @@ fn settings() -> LogSettings {
         buffer_bytes_max: 16 * 1024,
         retention: WalRetention::Freed,
         needed_from: 1,
+        reaches: 0,
         begins_at: 1,
     }
 }
@@ -265,6 +266,21 @@ fn the_log_must_reach_as_far_as_the_tables() {
     assert!(try_open(dir.path(), &LogSettings { needed_from: 2, ..settings() }).is_ok());
     let error = try_open(dir.path(), &LogSettings { needed_from: 3, ..settings() }).err().unwrap();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_torn_end_below_what_stands_in_tables_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ..) = open(dir.path());
+    put(&log, b"first", 1, Durability::Synced);
+    put(&log, b"second", 2, Durability::Synced);
+    drop(log);
+    let second = (HEADER_BYTES + GROUP_HEADER_BYTES + 16) as u64;
+    flip(&segment_path(dir.path(), 1), second + 26);
+    // Nothing vouches for the second group, but one of its trees was flushed.
+    let error = try_open(dir.path(), &LogSettings { reaches: 3, ..settings() }).err().unwrap();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(try_open(dir.path(), &LogSettings { reaches: 1, ..settings() }).is_ok());
 }
 
 #[test]

@@ -172,6 +172,7 @@ fn threads_share_groups_and_all_come_back() {
             buffer_bytes_max: 8 * 1024,
             retention: WalRetention::Freed,
             needed_from: 1,
+            reaches: 0,
             begins_at: 1,
         };
         let open = |fs: &SimFs, replay: &mut dyn FnMut(Sequence, &[u8])| {

@@ -5,6 +5,7 @@ mod atomic;
 mod basics;
 mod crash;
 mod damage;
+mod found;
 mod limits;
 mod model;
 #[cfg(feature = "planted-bugs")]

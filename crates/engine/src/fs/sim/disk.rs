@@ -7,6 +7,7 @@ use super::names::{Names, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The device, its files and its future misfortunes.
 #[derive(Debug)]
@@ -24,7 +25,27 @@ pub(super) struct Disk {
     used_bytes: u64,
     /// One in so many reads that refuse to wait is refused; 0 for none.
     pub(super) cold_one_in: u64,
+    /// Time since the first life began.
+    pub(super) elapsed: Duration,
+    /// The next sync that takes long.
+    pub(super) slow: Option<SlowSync>,
 }
+
+/// A sync that takes long, and what happens meanwhile.
+pub(super) struct SlowSync {
+    pub(super) path_contains: String,
+    pub(super) takes: Duration,
+    pub(super) meanwhile: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for SlowSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlowSync").field("takes", &self.takes).finish_non_exhaustive()
+    }
+}
+
+/// Time of an operation that nothing slows.
+const OPERATION_TAKES: Duration = Duration::from_micros(20);
 
 /// How an operation is to go.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -49,6 +70,8 @@ impl Disk {
             capacity_bytes: u64::MAX,
             used_bytes: 0,
             cold_one_in: 0,
+            elapsed: Duration::ZERO,
+            slow: None,
         }
     }
 
@@ -59,6 +82,7 @@ impl Disk {
         next.names = if power_lost { self.names.after_power_loss(&mut dice) } else { self.names.clone() };
         next.capacity_bytes = self.capacity_bytes;
         next.cold_one_in = self.cold_one_in;
+        next.elapsed = self.elapsed;
         let mut numbers = BTreeMap::new();
         let inodes = &mut next.inodes;
         next.names.renumber(&mut |old| {
@@ -80,6 +104,7 @@ impl Disk {
             return Err(power_off());
         }
         self.operations += 1;
+        self.elapsed += OPERATION_TAKES;
         if self.off_at.is_some_and(|at| self.operations >= at) {
             self.off = true;
             return Ok(Verdict::Off);
@@ -170,6 +195,6 @@ impl Disk {
 pub(super) fn error_of(kind: FaultKind) -> io::Error {
     match kind {
         FaultKind::Full => full(),
-        FaultKind::Error | FaultKind::Misdirected => device_error(),
+        FaultKind::Error | FaultKind::Misdirected | FaultKind::Short => device_error(),
     }
 }

@@ -38,6 +38,9 @@ pub enum FaultKind {
     Full,
     /// A read answers with bytes from another place of the file, without an error.
     Misdirected,
+    /// A write takes only a part, and the rest is written by another operation, as by one who asks the system again: in between, everything may
+    /// happen.
+    Short,
 }
 
 /// A rule: the operations it applies to go wrong.
@@ -66,7 +69,11 @@ impl Fault {
     pub(super) fn strikes(&mut self, operation: Operation, path: &Path) -> bool {
         let matches = self.operation.is_none_or(|wanted| wanted == operation)
             && (self.path_contains.is_empty() || path.to_string_lossy().contains(&self.path_contains))
-            && (self.kind != FaultKind::Misdirected || operation == Operation::Read);
+            && match self.kind {
+                FaultKind::Misdirected => operation == Operation::Read,
+                FaultKind::Short => operation == Operation::Write,
+                FaultKind::Error | FaultKind::Full => true,
+            };
         if !matches {
             return false;
         }

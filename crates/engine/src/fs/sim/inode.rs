@@ -51,7 +51,17 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
-        for change in self.pending.drain(..) {
+        self.sync_first(self.pending.len());
+    }
+
+    /// Changes that are not yet durable.
+    pub(super) fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Makes the oldest changes durable: those that were there when a sync began.
+    pub(super) fn sync_first(&mut self, changes: usize) {
+        for change in self.pending.drain(..changes.min(self.pending.len())) {
             change.apply(&mut self.durable);
         }
     }

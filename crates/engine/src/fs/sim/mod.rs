@@ -33,13 +33,15 @@ pub use dice::Dice;
 pub use fault::{Fault, FaultKind, Operation};
 
 use super::{DirEntry, File, Fs};
-use disk::{Disk, Verdict, error_of};
+use crate::options::Clock;
+use disk::{Disk, SlowSync, Verdict, error_of};
 use fault::{full, power_off};
 use names::Node;
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The simulated file system; clones are the same one.
 #[derive(Debug, Clone)]
@@ -82,6 +84,33 @@ impl SimFs {
     /// The machine goes off in the middle of the operation with this number, counted from 1.
     pub fn off_at(&self, operation: u64) {
         self.disk.lock().off_at = Some(operation);
+    }
+
+    /// The machine goes off now.
+    pub fn switch_off(&self) {
+        self.disk.lock().off = true;
+    }
+
+    /// The next sync of a file whose path contains this takes so long, by [`SimFs::clock`]. `meanwhile` runs in the middle of it, before any of
+    /// it is durable.
+    pub fn slow_sync(&self, path_contains: &str, takes: Duration, meanwhile: impl FnOnce() + Send + 'static) {
+        let path_contains = path_contains.to_owned();
+        self.disk.lock().slow = Some(SlowSync { path_contains, takes, meanwhile: Box::new(meanwhile) });
+    }
+
+    /// Withdraws the slow sync that has not come; whether there was one.
+    pub fn withdraw_slow_sync(&self) -> bool {
+        self.disk.lock().slow.take().is_some()
+    }
+
+    /// The machine's clock: it moves with every operation on the device, and goes on in the next life.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(DeviceClock { disk: Arc::clone(&self.disk) })
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.disk.lock().elapsed += time;
     }
 
     /// Whether the machine went off.
@@ -298,6 +327,21 @@ impl Fs for SimFs {
     }
 }
 
+/// Time as the device spends it.
+struct DeviceClock {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl Clock for DeviceClock {
+    fn monotonic(&self) -> Duration {
+        self.disk.lock().elapsed
+    }
+
+    fn unix_ms(&self) -> u64 {
+        u64::try_from(self.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A held lock.
 struct Held {
     disk: Arc<Mutex<Disk>>,
@@ -372,6 +416,13 @@ impl File for SimFile {
         let verdict = disk.gate(Operation::Write, &self.path)?;
         // What goes wrong goes wrong in the middle.
         let (count, answer) = match verdict {
+            Verdict::Fail(FaultKind::Short) => {
+                let count = disk.dice.index(bytes.len() + 1);
+                disk.claim(self.inode, offset + count)?;
+                disk.inodes[self.inode].write(&bytes[..count], offset);
+                drop(disk);
+                return self.write_at(&bytes[count..], (offset + count) as u64);
+            }
             Verdict::Go => (bytes.len(), Ok(())),
             Verdict::Off => (disk.dice.index(bytes.len() + 1), Err(power_off())),
             Verdict::Fail(kind) => (disk.dice.index(bytes.len() + 1), Err(error_of(kind))),
@@ -383,12 +434,23 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let verdict = disk.gate(Operation::Sync, &self.path)?;
+        let mut verdict = disk.gate(Operation::Sync, &self.path)?;
+        let begun_with = disk.inodes[self.inode].unsynced();
+        if verdict == Verdict::Go
+            && let Some(slow) =
+                disk.slow.take_if(|slow| self.path.to_string_lossy().contains(&slow.path_contains))
+        {
+            disk.elapsed += slow.takes;
+            drop(disk);
+            (slow.meanwhile)();
+            disk = self.disk.lock();
+            verdict = if disk.off { Verdict::Off } else { verdict };
+        }
         let disk = &mut *disk;
         let inode = &mut disk.inodes[self.inode];
         match verdict {
             Verdict::Go => {
-                inode.sync();
+                inode.sync_first(begun_with);
                 Ok(())
             }
             Verdict::Off => {

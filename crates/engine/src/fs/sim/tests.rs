@@ -220,3 +220,42 @@ fn the_lock_dies_with_the_machine() {
     let _next = fs.after_kill().lock(at("/LOCK")).unwrap();
     drop(held);
 }
+
+#[test]
+fn a_slow_sync_takes_its_time_and_covers_what_was_there_when_it_began() {
+    let fs = SimFs::new(4);
+    let file = file_of(&fs, "/wal");
+    fs.sync_dir(at("/")).unwrap();
+    file.write_at(b"before", 0).unwrap();
+    let meanwhile = file.clone();
+    fs.slow_sync("wal", Duration::from_secs(2), move || meanwhile.write_at(b"after", 6).unwrap());
+    let begun = fs.clock().monotonic();
+    file.sync().unwrap();
+    assert!(fs.clock().monotonic() - begun >= Duration::from_secs(2));
+    assert!(!fs.withdraw_slow_sync(), "it has come");
+    let survivors: Vec<_> = (0..30).map(|_| fs.after_power_loss().bytes(at("/wal")).unwrap()).collect();
+    assert!(survivors.iter().all(|bytes| bytes.starts_with(b"before")));
+    assert!(
+        survivors.iter().any(|bytes| !bytes.ends_with(b"after")),
+        "what came during the sync is not in it"
+    );
+    assert!(fs.after_kill().clock().monotonic() > begun + Duration::from_secs(2), "time goes on");
+}
+
+#[test]
+fn a_short_write_is_two_operations() {
+    let (mut whole, mut parts) = (0, 0);
+    for seed in 0..40 {
+        let fs = SimFs::new(seed);
+        let file = file_of(&fs, "/a");
+        fs.inject(Fault { kind: FaultKind::Short, ..Fault::once(Operation::Write, "/a") });
+        fs.off_at(fs.operations() + 1 + seed % 3);
+        let answer = file.write_at(&[7; 100], 0);
+        let len = fs.after_kill().bytes(at("/a")).unwrap().len();
+        assert_eq!(answer.is_ok(), seed % 3 == 2);
+        assert!(answer.is_err() || len == 100);
+        whole += usize::from(len == 100);
+        parts += usize::from((1..100).contains(&len));
+    }
+    assert!(whole > 10 && parts > 10, "{whole}, {parts}");
+}

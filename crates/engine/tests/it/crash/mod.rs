@@ -1,11 +1,13 @@
 //! The real engine through many lives on a device that loses power, by seed.
 //!
 //! A life opens the store, writes, flushes, compacts, raises floors, makes and drops trees; then the machine goes off in the middle of some
-//! operation, or the process is killed, or devices fail. The next life must find everything that was acknowledged in its class and of the rest
-//! a beginning, batch by batch, over all trees. `SEED=n` replays one seed, `SEEDS=n` runs more.
+//! operation, or the process is killed, or devices fail, lie, or are slow. The next life must find everything that was acknowledged in its class and of the rest
+//! a beginning, batch by batch, over all trees. Between lives bits flip on copies of the device, which must be found or be harmless. `SEED=n` replays one seed, `SEEDS=n` runs more.
 
 mod check;
 mod model;
+mod rot;
+mod slow;
 mod world;
 
 use kvorum_engine::fs::sim::Dice;

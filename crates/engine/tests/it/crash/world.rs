@@ -4,58 +4,50 @@ use super::check::check;
 use super::model::{Model, ModelTree, Op};
 use kvorum_engine::fs::sim::{Dice, Fault, FaultKind, Operation, SimFs};
 use kvorum_engine::{
-    Attributes, Batch, Clock, Commit, Durability, Error, Parts, Result, Sequence, Settings, Store, Tree,
-    TreeId, TreeSettings, WalRetention,
+    Attributes, Batch, Commit, Durability, Error, Parts, Result, Sequence, Settings, Store, Tree, TreeId,
+    TreeSettings, WalRetention,
 };
 use std::sync::Arc;
-use std::time::Duration;
 
 const PATH: &str = "/store";
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A clock that stands still.
-struct Still;
-
-impl Clock for Still {
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn unix_ms(&self) -> u64 {
-        1_000
-    }
-}
-
 /// A change of names that was begun and may or may not have happened.
-enum Begun {
+#[derive(Clone, Copy)]
+pub(super) enum Begun {
     Create(&'static str, bool),
     Drop(&'static str),
     Swap(&'static str, &'static str),
 }
 
 pub(crate) struct World {
-    dice: Dice,
-    fs: SimFs,
-    settings: Settings,
-    model: Model,
-    begun: Option<Begun>,
+    pub(super) dice: Dice,
+    pub(super) fs: SimFs,
+    pub(super) settings: Settings,
+    pub(super) model: Model,
+    pub(super) begun: Option<Begun>,
     /// What must survive a kill, and power loss.
-    written: Sequence,
-    synced: Sequence,
+    pub(super) written: Sequence,
+    pub(super) synced: Sequence,
+    /// What the log's own marks vouch for: what a flipped bit in it can't take away unnoticed.
+    pub(super) vouched: Sequence,
+    pub(super) seen_synced: Sequence,
     /// Acknowledged in whatever class, and told that it failed, in this life.
-    acknowledged: Sequence,
-    failed: Option<Sequence>,
-    version: u64,
+    pub(super) acknowledged: Sequence,
+    pub(super) failed: Option<Sequence>,
+    pub(super) version: u64,
     /// Values can be of so many bytes.
-    value_bytes: usize,
+    pub(super) value_bytes: usize,
     /// Reads go to the wrong place in this life: damage may be found where there is none.
-    lies: bool,
+    pub(super) lies: bool,
+    /// Nothing goes wrong in this life.
+    pub(super) peaceful: bool,
     /// Tells its life on standard error: when one seed is replayed.
-    talks: bool,
+    pub(super) talks: bool,
 }
 
 impl World {
-    fn tell(&self, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.talks {
             eprintln!("{:5} {}", self.fs.operations(), what());
         }
@@ -73,11 +65,14 @@ impl World {
             begun: None,
             written: 0,
             synced: 0,
+            vouched: 0,
+            seen_synced: 0,
             acknowledged: 0,
             failed: None,
             version: 1,
             value_bytes,
             lies: false,
+            peaceful: false,
             talks: std::env::var_os("SEED").is_some(),
         }
     }
@@ -111,11 +106,14 @@ impl World {
         if power_lost {
             self.written = self.synced;
         }
+        if self.dice.one_in(3) {
+            self.live_on_damage();
+        }
     }
 
     /// The last life: nothing goes wrong, and all is looked at closely.
     pub(crate) fn live_in_peace(&mut self) {
-        self.lies = false;
+        (self.lies, self.peaceful) = (false, true);
         for round in 0..2 {
             let store = self.open().expect("the store opens");
             self.check(&store);
@@ -140,7 +138,7 @@ impl World {
     }
 
     fn open_again(&self) -> Store {
-        let parts = Parts::new(Arc::new(self.fs.clone()), Arc::new(Still));
+        let parts = Parts::new(Arc::new(self.fs.clone()), self.fs.clock());
         Store::open(PATH, self.settings.clone(), parts).expect("a closed store opens")
     }
 
@@ -177,6 +175,10 @@ impl World {
             let path = paths[dice.index(paths.len())];
             self.fs.inject(Fault { skip: dice.below(30), ..Fault::once(operation, path) });
         }
+        if dice.one_in(3) {
+            let short = Fault::once(Operation::Write, "");
+            self.fs.inject(Fault { skip: dice.below(30), times: 5, kind: FaultKind::Short, ..short });
+        }
         if dice.one_in(6) {
             let used: u64 = self.fs.files().iter().map(|(_, len)| len).sum();
             self.fs.set_capacity(used + dice.below(6 << 20));
@@ -190,14 +192,15 @@ impl World {
     }
 
     /// Opens the store, finds out how far it goes and holds it to what was promised.
-    fn open(&mut self) -> Result<Store> {
-        let parts = Parts::new(Arc::new(self.fs.clone()), Arc::new(Still));
+    pub(super) fn open(&mut self) -> Result<Store> {
+        let parts = Parts::new(Arc::new(self.fs.clone()), self.fs.clock());
         let store = Store::open(PATH, self.settings.clone(), parts)?;
         let last = store.visible();
         assert!(last >= self.written, "promised up to {}, found up to {last}", self.written);
         self.tell(|| format!("a life begins at {last}; promised {} and {}", self.written, self.synced));
         self.model.cut(last);
         (self.written, self.synced, self.acknowledged, self.failed) = (last, last, last, None);
+        self.seen_synced = last;
         self.settle_names(&store);
         self.check(&store);
         Ok(store)
@@ -238,18 +241,17 @@ impl World {
         self.model.names.insert(other.to_owned(), a);
     }
 
-    fn check(&self, store: &Store) {
+    pub(super) fn check(&self, store: &Store) {
         let mut dice = self.dice.clone();
-        match check(store, &self.model, &mut dice) {
+        match check(store, &self.model, self.lies, &mut dice) {
             Ok(()) => {}
             Err(Error::Io { .. }) if self.fs.is_off() => {}
-            Err(Error::Damaged { .. } | Error::UnknownFormat { .. }) if self.lies => {}
             Err(error) => panic!("a read failed: {error}"),
         }
     }
 
     /// What a step answered must be explained by what goes wrong.
-    fn judge(&mut self, store: &Store, result: Result<()>) {
+    pub(super) fn judge(&mut self, store: &Store, result: Result<()>) {
         self.note_promises(store);
         if let Err(error) = &result {
             self.tell(|| error.to_string());
@@ -276,10 +278,15 @@ impl World {
 
     fn note_promises(&mut self, store: &Store) {
         self.synced = self.synced.max(store.synced());
+        if self.synced > self.seen_synced {
+            // What was synced since stands in groups that say what had been synced before them.
+            self.vouched = self.vouched.max(self.seen_synced);
+            self.seen_synced = self.synced;
+        }
         self.written = self.written.max(self.synced).max(store.acknowledged(Durability::Written));
     }
 
-    fn step(&mut self, store: &Store) -> Result<()> {
+    pub(super) fn step(&mut self, store: &Store) -> Result<()> {
         match self.dice.below(40) {
             0 | 1 => {
                 self.tell(|| "flush".to_owned());
@@ -378,6 +385,35 @@ impl World {
         if self.model.names.is_empty() {
             return if self.begun.is_none() { self.create(store, "a") } else { Ok(()) };
         }
+        let Some((batch, ops)) = self.compose(store) else { return Ok(()) };
+        let durability = self.durability();
+        self.tell(|| format!("write {durability:?} after {}: {ops:?}", self.model.last()));
+        let commit = match store.write(&batch, durability) {
+            Err(Error::Busy { .. }) if self.dice.coin() => store.write_admitted(&batch, durability)?,
+            Err(Error::Busy { .. }) => {
+                store.run_background()?;
+                store.write(&batch, durability)?
+            }
+            taken => taken?,
+        };
+        let last = commit.sequence();
+        self.model.write(last, &ops);
+        if durability == Durability::Buffered {
+            self.acknowledged = self.acknowledged.max(last);
+        }
+        match self.dice.below(12) {
+            0 if durability == Durability::Synced => self.wait_long(store, commit),
+            0..4 => self.wait(commit, durability),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn durability(&mut self) -> Durability {
+        [Durability::Buffered, Durability::Written, Durability::Synced][self.dice.index(3)]
+    }
+
+    /// A batch over some of the trees.
+    pub(super) fn compose(&mut self, store: &Store) -> Option<(Batch, Vec<(TreeId, Op)>)> {
         let mut batch = Batch::new();
         let mut ops = Vec::new();
         for _ in 0..1 + self.dice.index(5) {
@@ -390,27 +426,10 @@ impl World {
             add(&mut batch, &tree, &op);
             ops.push((id, op));
         }
-        if ops.is_empty() {
-            return Ok(());
-        }
-        let durability = [Durability::Buffered, Durability::Written, Durability::Synced][self.dice.index(3)];
-        self.tell(|| format!("write {durability:?} after {}: {ops:?}", self.model.last()));
-        let commit = match store.write(&batch, durability) {
-            Err(Error::Busy { .. }) => {
-                store.run_background()?;
-                store.write(&batch, durability)?
-            }
-            taken => taken?,
-        };
-        let last = commit.sequence();
-        self.model.write(last, &ops);
-        if durability == Durability::Buffered {
-            self.acknowledged = self.acknowledged.max(last);
-        }
-        if self.dice.one_in(3) { self.wait(commit, durability) } else { Ok(()) }
+        (!ops.is_empty()).then_some((batch, ops))
     }
 
-    fn wait(&mut self, commit: Commit, durability: Durability) -> Result<()> {
+    pub(super) fn wait(&mut self, commit: Commit, durability: Durability) -> Result<()> {
         let last = commit.sequence();
         let result = commit.wait();
         if result.is_ok() {
