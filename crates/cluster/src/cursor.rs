@@ -9,6 +9,9 @@ const CURSORS_MAX: usize = 16_384;
 /// Bytes of the keys in all cursors at most; likewise.
 const CURSOR_BYTES_MAX: usize = 16 << 20;
 
+/// Bits of a cursor: in a cluster the number of its node stands above them. Signed 64-bit integers hold both: some clients use them.
+pub(crate) const CURSOR_BITS: u32 = 53;
+
 /// A place in a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -52,8 +55,7 @@ impl Cursors {
         }
         self.bytes += bytes(&place);
         let cursor = loop {
-            // Signed 64-bit integers hold it too: some clients use them.
-            let cursor = self.random.u64(1..=i64::MAX.unsigned_abs());
+            let cursor = self.random.u64(1..1 << CURSOR_BITS);
             if !self.places.contains_key(&cursor) {
                 break cursor;
             }

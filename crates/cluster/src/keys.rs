@@ -9,10 +9,12 @@ use crate::namespace::NamespaceId;
 pub(crate) enum KeyKind {
     /// A key of a user.
     User = 0x10,
+    /// The id of a request that may be sent again.
+    Request = 0x30,
 }
 
-// Taken for later kinds, so that all user keys stand together and no byte is used twice: 0x20 parts of a collection, 0x30 request ids,
-// 0x40 losers of a conflict.
+// Taken for later kinds, so that all user keys stand together and no byte is used twice: 0x20 parts of a collection, 0x40 losers of a
+// conflict.
 
 /// Keys up to this length are built on the stack.
 const STACK_KEY_BYTES: usize = 63;

@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 /// Keys that one `SCAN` looks at, at most, whatever its `COUNT`.
-const SCAN_COUNT_MAX: u64 = 100_000;
+pub(crate) const SCAN_COUNT_MAX: u64 = 100_000;
 
 /// Bytes of keys in one reply of `SCAN` above which it ends, whatever its `COUNT`.
-const SCAN_BYTES_MAX: usize = 8 << 20;
+pub(crate) const SCAN_BYTES_MAX: usize = 8 << 20;
 
 /// What is to be read.
 pub(crate) struct Reading {
@@ -273,7 +273,7 @@ impl Walk<'_> {
 }
 
 /// The users' keys of a tree that begin with `prefix` and stand behind `after`, in order, without values that stand apart.
-fn range(
+pub(crate) fn range(
     tree: &Tree,
     prefix: &[u8],
     after: Option<&[u8]>,

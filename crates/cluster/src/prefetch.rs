@@ -7,7 +7,7 @@ use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::namespaces::Namespace;
 use crate::node::Node;
-use kvorum_engine::{Found, FoundVersion, TreeSettings, View};
+use kvorum_engine::{Found, FoundVersion, Tree, TreeSettings, View};
 use std::time::Duration;
 
 /// Values are read ahead for the requests behind the blocked one up to this size, all together.
@@ -43,6 +43,8 @@ pub(crate) struct WantedKey {
     pub(crate) with_value: bool,
     /// Whether the blocked request can't do without; the others come along while there is room.
     pub(crate) needed: bool,
+    /// The tree that it is read from; `None`: the shard's.
+    pub(crate) tree: Option<Tree>,
     /// Set if the command must see the key's newest state: the mark of [`Fetching`](crate::fetching::Fetching). Its interest ends with
     /// [`Interest`].
     pub(crate) interest: Option<Interest>,
@@ -157,9 +159,9 @@ impl Fetched {
 }
 
 fn read(node: &Node, wanted: WantedKey) -> Result<FetchedKey> {
-    let WantedKey { namespace, shard, key, with_value, interest, .. } = wanted;
+    let WantedKey { namespace, shard, key, with_value, tree, interest, .. } = wanted;
     let (mut record, mut version) = (None, None);
-    if let Some(tree) = node.inner.tree(shard) {
+    if let Some(tree) = tree.as_ref().or_else(|| node.inner.tree(shard)) {
         let view = View::newest();
         if with_value {
             record = with_user_key(&key, |tree_key| tree.get(tree_key, &view))?;

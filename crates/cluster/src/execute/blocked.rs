@@ -74,7 +74,7 @@ impl Evaluation<'_, '_> {
             let mark = writer.fetching.begin(key);
             Interest { node: self.node.clone(), shard, key: key.to_vec(), mark }
         });
-        WantedKey { namespace, shard, key: key.to_vec(), with_value, needed, interest }
+        WantedKey { namespace, shard, key: key.to_vec(), with_value, needed, tree: None, interest }
     }
 
     /// The work for the keys that a connection watches.

@@ -10,7 +10,7 @@ use crate::keys::USER_KEY_BYTES_MAX;
 use crate::latch::{Latches, ShardId};
 use crate::namespace::{Mode, NamespaceId, numbered};
 use crate::namespaces::Namespace;
-use crate::node::{Inner, Node};
+use crate::node::{Inner, Limits, Node};
 use crate::prefetch::Fetched;
 use crate::session::Request;
 use kvorum_engine::{Batch, Durability, Sequence};
@@ -151,14 +151,15 @@ impl<'n, 'r> Evaluation<'n, 'r> {
         let saw_overlay = Cell::new(false);
         self.known = KnownShard::of(request, self.shards.get(at).copied().flatten());
         let reply = self.evaluate(run, request, &saw_overlay).and_then(|reply| {
-            self.check_size()?;
+            check_size(self.inner.limits, self.effects.as_slice())?;
             Ok(reply)
         });
         if reply.is_err() {
             return Ok(reply);
         }
         if !self.effects.is_empty() {
-            let bytes = self.batch.bytes() as u64 + self.effect_bytes();
+            let bytes =
+                self.batch.bytes() as u64 + self.effects.as_slice().iter().map(effect_bytes).sum::<u64>();
             if self.isolation == Isolation::Each && bytes > self.inner.limits.batch_bytes_max {
                 self.write(at, replies)?;
             }
@@ -198,32 +199,6 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             stamp: &self.stamp,
         };
         kvorum_model::evaluate(run, request.args, &view, now_ms, &mut self.effects)
-    }
-
-    /// Refuses what the store would not take, before anything is changed.
-    fn check_size(&self) -> Result<(), Stop> {
-        let limits = self.inner.limits;
-        for effect in self.effects.as_slice() {
-            let key = effect.key().len();
-            if key > USER_KEY_BYTES_MAX {
-                return Err(too_large("key", key as u64, USER_KEY_BYTES_MAX as u64, "a fixed limit"));
-            }
-            if let Effect::Put { value, .. } = effect {
-                let value = value.as_slice().len() as u64;
-                if value > limits.value_bytes_max {
-                    return Err(too_large("value", value, limits.value_bytes_max, "max_value_bytes"));
-                }
-            }
-        }
-        let bytes = self.effect_bytes();
-        if bytes > limits.batch_bytes_max {
-            return Err(too_large("command", bytes, limits.batch_bytes_max, "an eighth of memory_bytes"));
-        }
-        Ok(())
-    }
-
-    fn effect_bytes(&self) -> u64 {
-        self.effects.as_slice().iter().map(effect_bytes).sum()
     }
 
     /// Takes the effects of a command over: into the batch, and into the overlay for the commands that follow.
@@ -314,7 +289,28 @@ impl<'n, 'r> Evaluation<'n, 'r> {
     }
 }
 
-fn effect_bytes(effect: &Effect<'_>) -> u64 {
+/// Refuses what the store would not take, before anything is changed.
+pub(super) fn check_size(limits: Limits, effects: &[Effect<'_>]) -> Result<(), Stop> {
+    for effect in effects {
+        let key = effect.key().len();
+        if key > USER_KEY_BYTES_MAX {
+            return Err(too_large("key", key as u64, USER_KEY_BYTES_MAX as u64, "a fixed limit"));
+        }
+        if let Effect::Put { value, .. } = effect {
+            let value = value.as_slice().len() as u64;
+            if value > limits.value_bytes_max {
+                return Err(too_large("value", value, limits.value_bytes_max, "max_value_bytes"));
+            }
+        }
+    }
+    let bytes = effects.iter().map(effect_bytes).sum();
+    if bytes > limits.batch_bytes_max {
+        return Err(too_large("command", bytes, limits.batch_bytes_max, "an eighth of memory_bytes"));
+    }
+    Ok(())
+}
+
+pub(super) fn effect_bytes(effect: &Effect<'_>) -> u64 {
     let value = match effect {
         Effect::Put { value, .. } => value.as_slice().len(),
         Effect::Delete { .. } => 0,

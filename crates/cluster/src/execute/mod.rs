@@ -3,6 +3,11 @@
 mod all_keys;
 mod blocked;
 mod evaluation;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the router once the members of shards are there")
+)]
+pub(crate) mod group;
 mod overlay;
 mod plan;
 mod view;

@@ -86,6 +86,12 @@ impl Attempt {
         (self.pause_ms, self.hints) = (PAUSE_MIN_MS, 0);
     }
 
+    /// The writes are settled: what is left only reads.
+    pub(crate) fn only_reads(&mut self) {
+        self.kind = Kind::Read;
+        self.in_doubt = false;
+    }
+
     /// What to do after a setback.
     pub(crate) fn next(&mut self, now_ms: u64, setback: Setback) -> Next {
         if setback == Setback::Lost {
@@ -146,6 +152,8 @@ mod tests {
         let mut attempt = Attempt::new(1000, 500, Kind::Write);
         assert!(matches!(attempt.next(1000, Setback::NoLeader), Next::Pause(_)));
         assert_eq!(attempt.next(1001, Setback::Lost), Next::Unknown);
+        attempt.only_reads();
+        assert!(matches!(attempt.next(1002, Setback::Lost), Next::Pause(_)), "the reads beside it are");
     }
 
     #[test]

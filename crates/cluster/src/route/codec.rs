@@ -10,7 +10,6 @@
 
 use super::bytes::{Bad, Reader, Result, put_bytes, put_count, put_maybe};
 use super::reply;
-use crate::consistency::ReadMode;
 use crate::latch::ShardId;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_model::Reply;
@@ -20,25 +19,24 @@ use kvorum_sync::StoreId;
 const VERSION: u8 = 1;
 
 /// Commands in one ask at most; more go in several.
-pub(crate) const COMMANDS_MAX: usize = 4096;
+pub(crate) const COMMANDS_MAX: usize = 65_536;
 
-/// Something asked of the leader of a shard (or, in read modes that allow it, of a member). `B`: bytes, borrowed where it is sent, owned where it
-/// came in.
+/// Something that another node asks of the leader of a shard.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ask<B> {
+pub(crate) struct Ask {
     pub(crate) shard: ShardId,
     /// How long whoever asks will wait, in milliseconds.
     pub(crate) patience_ms: u32,
     /// The name of the request that makes its retry harmless: of the first command that writes, or of the transaction.
-    pub(crate) request_id: Option<B>,
-    pub(crate) work: Work<B>,
+    pub(crate) request_id: Option<Bytes>,
+    pub(crate) work: Work<Bytes>,
 }
 
-/// What is asked.
+/// What is asked. `B`: bytes, borrowed where it is sent, owned where it came in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Work<B> {
     /// Commands, one by one, in this order.
-    Commands { read: ReadMode, commands: Vec<Vec<B>> },
+    Commands(Vec<Vec<B>>),
     /// Commands as one, unless a watched key has another version now.
     Transaction { watched: Vec<(B, u64)>, commands: Vec<Vec<B>> },
     /// The present versions of keys.
@@ -51,10 +49,6 @@ pub(crate) enum Work<B> {
     Keys(B),
     /// The number of keys.
     Count,
-    /// Any key.
-    Random,
-    /// How many stores have everything up to this op id durably, the leader's included.
-    Copies(u64),
     /// A call of `SCAN` with a cursor that the asked node gave out. Its shard says the namespace alone.
     Scan(Vec<B>),
 }
@@ -101,21 +95,23 @@ const CLEAR: u8 = 4;
 const PAGE: u8 = 5;
 const KEYS: u8 = 6;
 const COUNT: u8 = 7;
-const RANDOM: u8 = 8;
-const COPIES: u8 = 9;
-const SCAN: u8 = 10;
+const SCAN: u8 = 8;
 
-impl<B: AsRef<[u8]>> Ask<B> {
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut to = BytesMut::new();
-        to.put_u8(VERSION);
-        to.put_u16_le(self.shard.namespace);
-        to.put_u16_le(self.shard.place);
-        to.put_u32_le(self.patience_ms);
-        put_maybe(self.request_id.as_ref(), &mut to, |id, to| put_bytes(id.as_ref(), to));
-        self.work.put(&mut to);
-        to.freeze()
-    }
+/// The body of an ask.
+pub(crate) fn encode_ask<B: AsRef<[u8]>>(
+    shard: ShardId,
+    patience_ms: u32,
+    request_id: Option<&[u8]>,
+    work: &Work<B>,
+) -> Bytes {
+    let mut to = BytesMut::new();
+    to.put_u8(VERSION);
+    to.put_u16_le(shard.namespace);
+    to.put_u16_le(shard.place);
+    to.put_u32_le(patience_ms);
+    put_maybe(request_id, &mut to, put_bytes);
+    work.put(&mut to);
+    to.freeze()
 }
 
 impl<B: AsRef<[u8]>> Work<B> {
@@ -124,8 +120,8 @@ impl<B: AsRef<[u8]>> Work<B> {
             put_maybe(bytes.as_ref(), to, |bytes, to| put_bytes(bytes.as_ref(), to));
         };
         match self {
-            Work::Commands { read, commands } => {
-                to.put_slice(&[COMMANDS, mode_byte(*read)]);
+            Work::Commands(commands) => {
+                to.put_u8(COMMANDS);
                 put_commands(commands, to);
             }
             Work::Transaction { watched, commands } => {
@@ -154,11 +150,6 @@ impl<B: AsRef<[u8]>> Work<B> {
                 put_bytes(pattern.as_ref(), to);
             }
             Work::Count => to.put_u8(COUNT),
-            Work::Random => to.put_u8(RANDOM),
-            Work::Copies(op) => {
-                to.put_u8(COPIES);
-                to.put_u64_le(*op);
-            }
             Work::Scan(words) => {
                 to.put_u8(SCAN);
                 put_words(words, to);
@@ -177,16 +168,8 @@ fn put_commands<B: AsRef<[u8]>>(commands: &[Vec<B>], to: &mut BytesMut) {
     commands.iter().for_each(|words| put_words(words, to));
 }
 
-fn mode_byte(mode: ReadMode) -> u8 {
-    match mode {
-        ReadMode::Leader => 0,
-        ReadMode::Follower => 1,
-        ReadMode::Stale => 2,
-    }
-}
-
 /// Reads what another node asks.
-pub(crate) fn decode_ask(body: Bytes) -> Result<Ask<Bytes>> {
+pub(crate) fn decode_ask(body: Bytes) -> Result<Ask> {
     let mut from = Reader::new(body);
     if from.byte()? != VERSION {
         return Err(Bad("version 1 of forwarded commands"));
@@ -201,15 +184,7 @@ pub(crate) fn decode_ask(body: Bytes) -> Result<Ask<Bytes>> {
 
 fn get_work(from: &mut Reader) -> Result<Work<Bytes>> {
     Ok(match from.byte()? {
-        COMMANDS => {
-            let read = match from.byte()? {
-                0 => ReadMode::Leader,
-                1 => ReadMode::Follower,
-                2 => ReadMode::Stale,
-                _ => return Err(Bad("a read mode")),
-            };
-            Work::Commands { read, commands: get_commands(from)? }
-        }
+        COMMANDS => Work::Commands(get_commands(from)?),
         TRANSACTION => {
             let count = from.count(12)?;
             let watched = (0..count).map(|_| Ok((from.bytes()?, from.number()?))).collect::<Result<_>>()?;
@@ -225,8 +200,6 @@ fn get_work(from: &mut Reader) -> Result<Work<Bytes>> {
         },
         KEYS => Work::Keys(from.bytes()?),
         COUNT => Work::Count,
-        RANDOM => Work::Random,
-        COPIES => Work::Copies(from.number()?),
         SCAN => Work::Scan(get_words(from)?),
         _ => return Err(Bad("a kind of work")),
     })
@@ -240,7 +213,7 @@ fn get_words(from: &mut Reader) -> Result<Vec<Bytes>> {
 fn get_commands(from: &mut Reader) -> Result<Vec<Vec<Bytes>>> {
     let count = from.count(4)?;
     if count > COMMANDS_MAX {
-        return Err(Bad("at most 4096 commands"));
+        return Err(Bad("at most 65536 commands"));
     }
     (0..count).map(|_| get_words(from)).collect()
 }

@@ -3,8 +3,10 @@
 mod attempt;
 mod bytes;
 mod codec;
+mod join;
 mod plan;
-mod reply;
+pub(crate) mod reply;
 
+pub(crate) use bytes::Reader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::{decode_answer, decode_ask};
