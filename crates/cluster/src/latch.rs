@@ -18,9 +18,11 @@ const SERIALS_RESERVE: u64 = 1 << 24;
 
 /// A shard: the id of the namespace and the place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct ShardId {
-    pub(crate) namespace: u16,
-    pub(crate) place: u16,
+pub struct ShardId {
+    /// The namespace's id.
+    pub namespace: u16,
+    /// The place in it.
+    pub place: u16,
 }
 
 /// Hash slots of a namespace, as Redis Cluster has them.

@@ -35,6 +35,8 @@ mod route;
 mod runtime;
 mod session;
 mod settings;
+#[doc(hidden)]
+pub mod shard;
 mod stats;
 mod system;
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub struct Node {
 pub(crate) struct Inner {
     pub(crate) settings: NodeSettings,
     pub(crate) store: Store,
-    pub(crate) system: System,
+    pub(crate) system: Arc<System>,
     pub(crate) store_id: [u8; 16],
     pub(crate) epoch: u64,
     pub(crate) time: Time,
@@ -112,7 +112,7 @@ impl Node {
             saves: Arc::new(saves),
             settings,
             store,
-            system,
+            system: Arc::new(system),
             store_id,
             epoch,
             limits,

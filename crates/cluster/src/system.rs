@@ -3,9 +3,11 @@
 
 use crate::error::{Error, Result};
 use crate::keys::SYSTEM_TREE;
+use crate::latch::ShardId;
 use crate::namespace;
 use crate::namespaces::{NamespaceSettings, Row};
 use crate::op_id::EPOCH_MAX;
+use bytes::Bytes;
 use kvorum_engine::{Attributes, Batch, Direction, Durability, Store, Tree, TreeSettings, View};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ const EPOCH: &[u8] = b"epoch";
 const TIME: &[u8] = b"time";
 const STAMP_BOUND: &[u8] = b"stamp-bound";
 const NAMESPACE: &[u8] = b"namespace/";
+/// States of members of shards: `shard/{namespace}/{place}`, read by whoever opens the member.
+const SHARD: &[u8] = b"shard/";
 
 /// The system tree.
 pub(crate) struct System {
@@ -137,6 +141,17 @@ impl System {
         state.namespace = state.namespace.max(id);
     }
 
+    /// The state of the own member of a shard, as [`System::put_shard`] left it.
+    pub(crate) fn shard(&self, shard: ShardId) -> Result<Option<Bytes>> {
+        let found = self.tree.get(&shard_key(shard), &View::newest())?;
+        Ok(found.filter(kvorum_engine::Found::is_value).map(|found| found.value))
+    }
+
+    /// Adds the state of the own member of a shard to a batch. The caller holds the shard's latch.
+    pub(crate) fn put_shard(&self, batch: &mut Batch, shard: ShardId, state: &[u8]) {
+        self.put(batch, &shard_key(shard), state);
+    }
+
     /// Adds the bound on hybrid timestamps to a batch.
     pub(crate) fn put_stamp_bound(&self, batch: &mut Batch, bound: u64) {
         self.put(batch, STAMP_BOUND, &bound.to_le_bytes());
@@ -160,6 +175,10 @@ impl System {
     }
 }
 
+fn shard_key(shard: ShardId) -> Vec<u8> {
+    [SHARD, format!("{}/{}", shard.namespace, shard.place).as_bytes()].concat()
+}
+
 /// Epochs between a store and one restored from its backup: more starts than come between a backup and a restore, few enough for thousands of
 /// restores.
 const EPOCHS_APART: u64 = 1024;
@@ -174,6 +193,7 @@ impl Found {
             EPOCH => self.epoch = u64::from_le_bytes(fixed(key, value)?),
             TIME => self.time_ms = u64::from_le_bytes(fixed(key, value)?),
             STAMP_BOUND => self.stamp_bound = u64::from_le_bytes(fixed(key, value)?),
+            _ if key.starts_with(SHARD) => {}
             _ if key.starts_with(NAMESPACE) => {
                 let (id, row) = namespace_row(key, value)?;
                 self.namespaces.insert(id, row);

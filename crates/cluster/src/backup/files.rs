@@ -11,29 +11,29 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 
 /// The hash of a file, taken as its bytes come: XXH3, 128 bits, as the engine's manifest keeps it of tables and blob files.
-pub(super) struct Hasher(Box<Xxh3>);
+pub(crate) struct Hasher(Box<Xxh3>);
 
 impl Hasher {
-    pub(super) fn new() -> Hasher {
+    pub(crate) fn new() -> Hasher {
         Hasher(Box::new(Xxh3::new()))
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    pub(super) fn finish(&self) -> u128 {
+    pub(crate) fn finish(&self) -> u128 {
         self.0.digest128()
     }
 }
 
 /// The system refused something.
-pub(super) fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
+pub(crate) fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
     kvorum_engine::Error::Io { action, path: path.to_owned(), source: Arc::new(error) }.into()
 }
 
 /// Bytes are not what they should be.
-pub(super) fn damaged(
+pub(crate) fn damaged(
     path: &Path,
     offset: u64,
     expected: impl Into<String>,
@@ -49,7 +49,7 @@ pub(super) fn join(root: &Path, name: &str) -> PathBuf {
 }
 
 /// What is in a folder; nothing if there is none.
-pub(super) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<DirEntry>> {
+pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<DirEntry>> {
     if !fs.exists(dir).map_err(|error| failed("look for", dir, error))? {
         return Ok(Vec::new());
     }
@@ -117,7 +117,7 @@ impl<'p> Output<'p> {
     }
 
     /// Makes its bytes durable.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         self.file.sync().map_err(|error| failed("sync", self.path, error))
     }
 }

@@ -8,7 +8,7 @@
 //! a stream:  page ‖ bytes of the first file ‖ bytes of the second ‖ …       (lengths and hashes stand in the page)
 //! ```
 
-mod files;
+pub(crate) mod files;
 mod page;
 mod receive;
 mod restore;
