@@ -43,6 +43,8 @@ mod system;
 mod testing;
 mod topology;
 mod transaction;
+#[cfg_attr(not(test), expect(dead_code, reason = "started by the node once it opens as one of a cluster"))]
+mod transport;
 mod upkeep;
 
 pub use commit::Commit;
