@@ -62,13 +62,14 @@ const CLUSTER: &[CommandSpec] = &[
         .costs("O(N) where N is the number of bytes of the key.")
         .docs("3.0.0", "Returns the hash slot of a key."),
     session("cluster|countkeysinslot", 3, SessionCommand::ClusterCountKeysInSlot)
-        .flags(Flags::STALE.with(Flags::NO_MULTI))
+        .flags(Flags::STALE)
         .arguments(&[SLOT])
         .costs("O(N) where N is the number of keys in the slot's shard.")
         .docs("3.0.0", "Counts the keys of a slot that are on this node."),
     session("cluster|getkeysinslot", 4, SessionCommand::ClusterGetKeysInSlot)
-        .flags(Flags::STALE.with(Flags::NO_MULTI))
+        .flags(Flags::STALE)
         .arguments(&[SLOT, Argument::integer("count")])
+        .tips(CHANGING)
         .costs("O(N) where N is the number of keys in the slot's shard.")
         .docs("3.0.0", "Returns keys of a slot that are on this node."),
     CommandSpec::new("cluster|help", 2, Group::Cluster, Run::Answer(answer::cluster_help))

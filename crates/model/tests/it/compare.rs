@@ -304,10 +304,12 @@ fn field(entry: &Reply, at: usize) -> String {
 }
 
 /// Fields of `COMMAND INFO` that are meant to differ from the 7.0 that Debian has.
-const DIFFERS: [(&str, usize); 3] = [
+const DIFFERS: [(&str, usize); 5] = [
     // All or nothing: a client must not spread it over shards.
     ("msetnx", 7),
-    // As Redis 7.2 documents them: a command without arguments may be asked about too.
+    // As Redis 7.2 documents them: also while it loads; and a command without arguments may be asked about too.
+    ("cluster|shards", 2),
+    ("cluster|slots", 2),
     ("command|getkeys", 1),
     ("command|getkeysandflags", 1),
 ];

@@ -122,7 +122,8 @@ impl Session {
     /// A command while `MULTI` is open: most wait for `EXEC`.
     fn admit_queued<'a>(&mut self, spec: &'static CommandSpec, args: Args<'a>) -> Admitted<'a> {
         use SessionCommand::{Discard, Exec, Multi, Quit, Reset, Watch};
-        if spec.flags.has(Flags::NO_MULTI) {
+        let waits = matches!(spec.run, Run::Session(command) if is_waiting(command));
+        if waits || spec.flags.has(Flags::NO_MULTI) {
             return self.refuse(ErrorReply::new("ERR Command not allowed inside a transaction"));
         }
         match spec.run {
