@@ -137,6 +137,10 @@ impl Machine {
         self.running = Some((store, control));
     }
 
+    pub(super) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
     pub(super) fn control(&self) -> &Control {
         &self.running.as_ref().expect("it runs").1
     }

@@ -16,6 +16,7 @@ mod mesh;
 mod message;
 mod network;
 mod placement;
+mod planner;
 mod propose;
 mod raft;
 mod report;
@@ -25,6 +26,7 @@ mod state_machine;
 mod storage_tests;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use change::{Applied, Change};
@@ -126,13 +128,11 @@ impl Control {
     }
 
     /// Why this node can't be part of the cluster; `None` while all is well.
-    #[cfg_attr(test, expect(dead_code, reason = "called by the node that starts, once it is there"))]
     pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.0.trouble.subscribe()
     }
 
     /// Tells the control plane what a member noticed. Cheap, never waits.
-    #[cfg_attr(test, expect(dead_code, reason = "called by the shards' shell, once it is there"))]
     pub(crate) fn report(&self, report: &Report) {
         let now = self.0.now();
         if self.0.reports.lock().add(report, now) {
@@ -141,7 +141,6 @@ impl Control {
     }
 
     /// Whether a node is heard by this one.
-    #[cfg_attr(test, expect(dead_code, reason = "called by routing, once it is there"))]
     pub(crate) fn is_alive(&self, store: StoreId) -> bool {
         store == self.0.me || self.0.detector.lock().is_alive(store, self.0.now())
     }

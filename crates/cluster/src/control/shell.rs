@@ -1,17 +1,21 @@
 //! Starts the control plane and keeps it going: heartbeats, the leader's rounds, peers of the transport. It decides nothing.
 
 use super::bootstrap::{Arrival, Bootstrap, Joined};
-use super::detector::{BEAT_EVERY_MICROS, Detector};
+use super::change::Change;
+use super::detector::{BEAT_EVERY_MICROS, Detector, View};
 use super::disk::{Disk, FOUNDING};
 use super::log_store::LogStore;
 use super::map::{Map, NodeState};
 use super::message::encode;
 use super::network::Network;
+use super::planner::{Planner, PlannerConfig};
 use super::raft::{self, Raft};
 use super::report::{Beat, Reports};
 use super::state_machine::StateMachine;
+use super::voters::{self, VoterStep};
 use super::{Control, ControlParts, Inner};
 use kvorum_sync::StoreId;
+use openraft::ChangeMembers;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
@@ -20,6 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 /// How often the leader looks whether something is to be done.
 const PLAN_EVERY: Duration = Duration::from_millis(100);
@@ -202,25 +207,78 @@ impl Inner {
     }
 
     async fn keep_planning(self: Arc<Inner>) {
+        let mut planner = None;
+        let mut votes: Option<JoinHandle<()>> = None;
         loop {
             drop(tokio::time::timeout(PLAN_EVERY, self.plan_now.notified()).await);
-            self.detector.lock().look(&self.map(), self.now());
-            if self.leads() {
-                self.plan().await;
+            let (map, now) = (self.map(), self.now());
+            self.detector.lock().look(&map, now);
+            if !self.leads() {
+                // A leader begins without memory.
+                planner = None;
+                continue;
+            }
+            if map.is_founded() {
+                let view = self.detector.lock().view(now);
+                let planner = planner.get_or_insert_with(|| Planner::new(PlannerConfig::default()));
+                self.change_map(planner.plan(&map, &view)).await;
+                if votes.as_ref().is_none_or(JoinHandle::is_finished) {
+                    votes = self
+                        .next_voters(&map, &view)
+                        .map(|step| tokio::spawn(self.clone().change_voters(step)));
+                }
+            } else {
+                self.change_map(self.first_change().into_iter().collect()).await;
             }
             tokio::time::sleep(PLAN_PAUSE).await;
         }
     }
 
-    /// A round of the raft leader.
-    async fn plan(&self) {
-        let map = self.map();
-        let changes = if map.is_founded() { Vec::new() } else { self.first_change().into_iter().collect() };
+    /// What a round of the raft leader found. Where it is outdated by now, the map says so.
+    async fn change_map(&self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
-        if let Err(error) = self.propose(changes).await {
-            tracing::warn!(%error, "a round of the control plane's leader");
+        tracing::debug!(?changes, "the control plane's leader");
+        match self.propose(changes).await {
+            Ok(answers) => answers.0.iter().filter_map(|answer| answer.as_ref().err()).for_each(|refused| {
+                tracing::warn!(%refused, "the map refuses a change of the control plane's leader");
+            }),
+            Err(error) => tracing::warn!(%error, "a round of the control plane's leader"),
+        }
+    }
+
+    fn next_voters(&self, map: &Map, view: &View) -> Option<VoterStep> {
+        let metrics = self.raft.metrics();
+        let (nodes, voters) = {
+            let metrics = metrics.borrow();
+            let membership = &metrics.membership_config;
+            // A change that is under way ends first.
+            if membership.membership().get_joint_config().len() > 1 {
+                return None;
+            }
+            (self.raft_nodes(), membership.voter_ids().map(StoreId).collect())
+        };
+        voters::next_step(map, view, self.me, &nodes, &voters)
+    }
+
+    async fn change_voters(self: Arc<Inner>, step: VoterStep) {
+        tracing::info!(?step, "the control plane's voters");
+        let done = match &step {
+            VoterStep::Learn(store) => {
+                let info = self.map().nodes.get(store).map(|row| row.info.clone()).unwrap_or_default();
+                self.raft.add_learner(store.0, info, false).await
+            }
+            VoterStep::Vote(stores) => {
+                let voters: BTreeSet<u64> = stores.iter().map(|store| store.0).collect();
+                self.raft.change_membership(voters, true).await
+            }
+            VoterStep::Forget(store) => {
+                self.raft.change_membership(ChangeMembers::RemoveNodes([store.0].into()), true).await
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(?step, %error, "the control plane's voters stay for now");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whole control planes of several nodes in one process.
 
 use super::mesh::{Machine, Mesh, peers};
+use super::report::Report;
 use super::{Applied, Bootstrap, Change, ControlError, Map, NodeState};
 use crate::namespace::Mode;
 use crate::namespaces::NamespaceSettings;
@@ -108,8 +109,105 @@ async fn a_node_enters_and_a_wiped_one_takes_the_place_of_its_name() {
     let before = b.store_id;
     b.wipe(3);
     b.start(Bootstrap::Join(a.address())).await;
-    let map = a.sees("the new store", |map| map.nodes.len() == 3).await;
-    assert_eq!((map.state(before), map.state(b.store_id)), (NodeState::Left, NodeState::Up));
+    let new = b.store_id;
+    let map = a.sees("the new store", |map| map.nodes.contains_key(&new)).await;
+    assert_eq!((map.state(before), map.state(new)), (NodeState::Left, NodeState::Up));
+    b.sees("its own row", |map| map.nodes.contains_key(&new)).await;
     b.stop().await;
+    a.stop().await;
+}
+
+/// Members at work, as far as the control plane can tell: managers lead at once, learners are ready at once.
+fn lead(machine: &Machine) {
+    let control = machine.control();
+    for (shard, row) in &control.map().shards {
+        let Some((epoch, manager)) = row.manager().filter(|(_, manager)| *manager == machine.store_id) else {
+            continue;
+        };
+        assert_eq!(manager, machine.store_id);
+        control.report(&Report::Led { shard: *shard, epoch });
+        for store in row.learners.as_slice() {
+            control.report(&Report::LearnerReady { shard: *shard, epoch, store: *store });
+        }
+    }
+}
+
+/// Waits until the map is as wanted at the first of the machines, the members of all of them being at work.
+async fn work_until(machines: &[Machine], what: &str, wanted: impl Fn(&Map) -> bool) {
+    let working = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+        loop {
+            looks.tick().await;
+            machines.iter().filter(|machine| machine.runs()).for_each(lead);
+        }
+    };
+    let first = machines.iter().find(|machine| machine.runs()).expect("one of them runs");
+    tokio::select! {
+        () = working => {}
+        _ = first.sees(what, wanted) => {}
+    }
+}
+
+fn all_led(copies: usize) -> impl Fn(&Map) -> bool {
+    move |map| {
+        let done = |row: &super::map::ShardRow| row.is_led() && row.members().as_slice().len() == copies;
+        !map.shards.is_empty() && map.shards.values().all(done)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_and_voters_grow_as_nodes_join_and_a_dead_leaders_shards_move() {
+    let mesh = Mesh::new();
+    let mut machines = vec![mesh.machine("a", 1), mesh.machine("b", 2), mesh.machine("c", 3)];
+    machines[0].start(Bootstrap::Alone).await;
+    work_until(&machines, "its shards led", all_led(1)).await;
+    let address = machines[0].address();
+    for machine in &mut machines[1..] {
+        machine.start(Bootstrap::Join(address.clone())).await;
+    }
+    work_until(&machines, "three copies and three voters", |map| all_led(3)(map) && map.voters.len() == 3)
+        .await;
+    let [a, b, c] = [machines[0].store_id, machines[1].store_id, machines[2].store_id];
+    let spread = |map: &Map| [a, b, c].iter().all(|store| map.managed()[store] >= 5);
+    work_until(&machines, "the leaders spread", spread).await;
+    // Whoever leads the control plane, its death and that of its shards' leaders are one.
+    let dead = leader(&machines);
+    let gone = machines[dead].store_id;
+    machines[dead].stop().await;
+    let moved = |map: &Map| all_led(3)(map) && map.managed()[&gone] == 0;
+    work_until(&machines, "all shards led by the others", moved).await;
+    for machine in machines.iter_mut().filter(|machine| machine.runs()) {
+        machine.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_with_a_new_disk_founds_no_second_cluster() {
+    let mesh = Mesh::new();
+    let mut machines = three(&mesh).await;
+    let list = peers(&machines.iter().collect::<Vec<_>>());
+    let cluster = machines[0].control().map().cluster;
+    let before = machines[1].store_id;
+    machines[1].stop().await;
+    // The lowest id of all: were they all new, this one would found the cluster.
+    machines[1].wipe(5);
+    machines[1].start(list).await;
+    let new = machines[1].store_id;
+    let map = machines[1].sees("the old cluster", |map| map.nodes.contains_key(&new)).await;
+    assert_eq!((map.cluster, map.state(before)), (cluster, NodeState::Left));
+    for machine in &mut machines {
+        machine.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_not_on_the_list_says_so() {
+    let mesh = Mesh::new();
+    let (mut a, b) = (mesh.machine("a", 1), mesh.machine("b", 2));
+    a.start(peers(&[&b])).await;
+    let mut trouble = a.control().trouble();
+    let told = trouble.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert!(told.contains("does not name this node"), "{told}");
+    assert!(!a.control().is_alive(b.store_id) && a.control().is_alive(a.store_id));
     a.stop().await;
 }

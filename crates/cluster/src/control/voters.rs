@@ -1,0 +1,141 @@
+//! Who votes in the control plane: up to five nodes, an odd number, the living before the dead.
+
+use super::bootstrap::VOTERS_MAX;
+use super::detector::View;
+use super::map::{Map, NodeState};
+use kvorum_sync::StoreId;
+use std::collections::BTreeSet;
+
+/// A voter that is silent for so long gives its place to a living node, if there is one.
+const REPLACE_AFTER_MICROS: u64 = 10_000_000;
+
+/// One step of openraft's membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum VoterStep {
+    /// The node gets the log.
+    Learn(StoreId),
+    /// These vote, and only these.
+    Vote(BTreeSet<StoreId>),
+    /// The node gets nothing any more.
+    Forget(StoreId),
+}
+
+/// The next step, seen from the raft leader `me`: `nodes` get the log, `voters` of them vote.
+pub(crate) fn next_step(
+    map: &Map,
+    view: &View,
+    me: StoreId,
+    nodes: &BTreeSet<StoreId>,
+    voters: &BTreeSet<StoreId>,
+) -> Option<VoterStep> {
+    let belongs = |store: &StoreId| map.state(*store) != NodeState::Left;
+    if let Some(new) = map.nodes.keys().find(|store| belongs(store) && !nodes.contains(store)) {
+        return Some(VoterStep::Learn(*new));
+    }
+    let chosen = choose(map, view, me, nodes, voters);
+    let heard = |store: &&StoreId| view.is_alive(**store);
+    let majority = |list: &BTreeSet<StoreId>| list.iter().filter(heard).count() > list.len() / 2;
+    if chosen != *voters && majority(&chosen) && majority(voters) {
+        return Some(VoterStep::Vote(chosen));
+    }
+    let gone = nodes.iter().find(|store| !belongs(store) && !voters.contains(store));
+    gone.copied().map(VoterStep::Forget)
+}
+
+fn choose(
+    map: &Map,
+    view: &View,
+    me: StoreId,
+    nodes: &BTreeSet<StoreId>,
+    voters: &BTreeSet<StoreId>,
+) -> BTreeSet<StoreId> {
+    let stays = |store: &StoreId| matches!(map.state(*store), NodeState::Up | NodeState::Down);
+    let silent = |store: &StoreId| view.dead.get(store).map_or(0, |since| view.now.saturating_sub(*since));
+    let rank = |store: &StoreId| {
+        let (votes, lost) = (voters.contains(store), silent(store) >= REPLACE_AFTER_MICROS);
+        // Nobody votes who is not heard now, except those who do already.
+        let place = match (votes, lost, view.is_alive(*store)) {
+            _ if *store == me && votes => 0,
+            (true, false, _) => 1,
+            (false, _, true) => 2,
+            (true, true, _) => 3,
+            (false, _, false) => return None,
+        };
+        Some((place, *store))
+    };
+    let mut ranked: Vec<_> = nodes.iter().filter(|store| stays(store)).filter_map(rank).collect();
+    ranked.sort_unstable();
+    let most = ranked.len().min(VOTERS_MAX);
+    let count = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
+    ranked.into_iter().take(count).map(|(_, store)| store).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::map::{NodeInfo, NodeRow};
+    use super::*;
+
+    fn set(stores: &[u64]) -> BTreeSet<StoreId> {
+        stores.iter().copied().map(StoreId).collect()
+    }
+
+    fn map(nodes: u64) -> Map {
+        let row = || NodeRow { info: NodeInfo::default(), slot: 0, state: NodeState::Up };
+        Map { version: 1, nodes: (1..=nodes).map(|n| (StoreId(n), row())).collect(), ..Map::default() }
+    }
+
+    fn view(alive: &[u64], dead: &[u64]) -> View {
+        View {
+            now: 100_000_000,
+            alive: alive.iter().map(|n| (StoreId(*n), 0)).collect(),
+            dead: dead.iter().map(|n| (StoreId(*n), 0)).collect(),
+            ..View::default()
+        }
+    }
+
+    fn step(map: &Map, view: &View, nodes: &[u64], voters: &[u64]) -> Option<VoterStep> {
+        next_step(map, view, StoreId(1), &set(nodes), &set(voters))
+    }
+
+    #[test]
+    fn a_new_node_learns_and_an_odd_number_votes() {
+        let alive = view(&[1, 2, 3, 4, 5, 6], &[]);
+        assert_eq!(step(&map(2), &alive, &[1], &[1]), Some(VoterStep::Learn(StoreId(2))));
+        assert_eq!(step(&map(2), &alive, &[1, 2], &[1]), None, "two voters are worse than one");
+        assert_eq!(step(&map(3), &alive, &[1, 2, 3], &[1]), Some(VoterStep::Vote(set(&[1, 2, 3]))));
+        assert_eq!(step(&map(4), &alive, &[1, 2, 3, 4], &[1, 2, 3]), None);
+        let five = Some(VoterStep::Vote(set(&[1, 2, 3, 4, 5])));
+        assert_eq!(step(&map(6), &alive, &[1, 2, 3, 4, 5, 6], &[1, 2, 3]), five);
+        assert_eq!(step(&map(6), &alive, &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5]), None);
+    }
+
+    #[test]
+    fn a_dead_voter_is_replaced_and_never_just_dropped() {
+        let nodes = [1, 2, 3, 4];
+        let spare = view(&[1, 2, 4], &[3]);
+        assert_eq!(step(&map(4), &spare, &nodes, &[1, 2, 3]), Some(VoterStep::Vote(set(&[1, 2, 4]))));
+        assert_eq!(step(&map(3), &view(&[1, 2], &[3]), &[1, 2, 3], &[1, 2, 3]), None);
+        let mut young = spare;
+        young.dead.insert(StoreId(3), young.now - REPLACE_AFTER_MICROS + 1);
+        assert_eq!(step(&map(4), &young, &nodes, &[1, 2, 3]), None, "it may come back");
+    }
+
+    #[test]
+    fn without_a_majority_nothing_changes() {
+        let view = view(&[1, 4], &[2, 3]);
+        assert_eq!(step(&map(4), &view, &[1, 2, 3, 4], &[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn who_left_votes_no_more_and_is_forgotten_then() {
+        let mut map = map(4);
+        map.nodes.get_mut(&StoreId(3)).unwrap().state = NodeState::Left;
+        let view = view(&[1, 2, 4], &[]);
+        assert_eq!(step(&map, &view, &[1, 2, 3, 4], &[1, 2, 3]), Some(VoterStep::Vote(set(&[1, 2, 4]))));
+        assert_eq!(step(&map, &view, &[1, 2, 3, 4], &[1, 2, 4]), Some(VoterStep::Forget(StoreId(3))));
+        assert_eq!(step(&map, &view, &[1, 2, 4], &[1, 2, 4]), None);
+        let mut draining = map;
+        draining.nodes.get_mut(&StoreId(1)).unwrap().state = NodeState::Leaving;
+        assert_eq!(step(&draining, &view, &[1, 2, 4], &[1, 2, 4]), Some(VoterStep::Vote(set(&[2]))));
+    }
+}
