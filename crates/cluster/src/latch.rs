@@ -4,11 +4,13 @@ use crate::fetching::Fetching;
 use crate::namespace::{NamespaceId, SHARDS_DEFAULT, SHARDS_MAX};
 use crate::namespaces::Table;
 use crate::op_id::{SERIAL_MAX, op_id};
+use crate::shard::Member;
 use kvorum_engine::{Sequence, Tree};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::*};
 
 /// Keys of one item at most; the next write opens another.
 const ITEM_KEYS_MAX: u32 = 1024;
@@ -49,18 +51,71 @@ impl ShardId {
 /// A shard.
 pub(crate) struct Shard {
     /// Its tree, once the namespace was written to.
-    pub(crate) tree: OnceLock<Tree>,
+    pub(crate) tree: TreeCell,
     /// What a writer holds. Never across a wait for the disk.
     latch: Mutex<Writer>,
+    /// Whether its member is told the time.
+    ticks: AtomicBool,
 }
 
 impl Shard {
     pub(crate) fn new(epoch: u64) -> Shard {
-        Shard { tree: OnceLock::new(), latch: Mutex::new(Writer::new(epoch)) }
+        Shard {
+            tree: TreeCell::default(),
+            latch: Mutex::new(Writer::new(epoch)),
+            ticks: AtomicBool::new(false),
+        }
+    }
+
+    /// Something was done with its member: `true` if nobody tells it the time yet.
+    pub(crate) fn begins_to_tick(&self) -> bool {
+        !self.ticks.swap(true, AcqRel)
+    }
+
+    /// Its member is idle. Said under the latch.
+    pub(crate) fn rests(&self) {
+        self.ticks.store(false, Release);
     }
 
     pub(crate) fn latch(&self) -> MutexGuard<'_, Writer> {
         self.latch.lock()
+    }
+}
+
+/// The tree of a shard, found without a lock. A member that is filled from files gets another one; that is rare, and handles are small: those
+/// of the former ones stay until the shard goes, so that whoever holds one needs no count.
+#[derive(Default)]
+pub(crate) struct TreeCell {
+    tree: OnceLock<Tree>,
+    next: OnceLock<Box<TreeCell>>,
+}
+
+impl TreeCell {
+    /// The tree, if there is one.
+    pub(crate) fn get(&self) -> Option<&Tree> {
+        self.last().tree.get()
+    }
+
+    /// The first tree; nothing if there is one.
+    pub(crate) fn set(&self, tree: Tree) -> Result<(), Tree> {
+        self.tree.set(tree)
+    }
+
+    /// From now on it is this tree.
+    pub(crate) fn replace(&self, tree: &Tree) {
+        if self.get().is_some_and(|last| last.id() == tree.id()) || self.set(tree.clone()).is_ok() {
+            return;
+        }
+        let cell = TreeCell { tree: OnceLock::from(tree.clone()), next: OnceLock::new() };
+        let _ = self.last().next.set(Box::new(cell));
+    }
+
+    fn last(&self) -> &TreeCell {
+        let mut cell = self;
+        while let Some(next) = cell.next.get() {
+            cell = next;
+        }
+        cell
     }
 }
 
@@ -79,6 +134,8 @@ pub(crate) struct Writer {
     /// A floor to be.
     floor: Floor,
     pub(crate) fetching: Fetching,
+    /// In a cluster: this node's member of the shard's group, if it has one.
+    pub(crate) member: Option<Box<Member>>,
 }
 
 impl Writer {
@@ -92,6 +149,7 @@ impl Writer {
             sequence: 0,
             floor: Floor::default(),
             fetching: Fetching::default(),
+            member: None,
         }
     }
 

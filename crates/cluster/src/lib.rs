@@ -11,7 +11,7 @@ mod commit;
 mod consistency;
 #[cfg_attr(
     not(test),
-    expect(dead_code, unused_imports, reason = "started by the node once it opens as one of a cluster")
+    expect(dead_code, unused_imports, reason = "changes of the map are asked for by routing")
 )]
 mod control;
 mod cursor;
@@ -31,7 +31,6 @@ mod op_id;
 mod prefetch;
 #[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
 mod route;
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
 mod runtime;
 mod session;
 mod settings;
@@ -43,7 +42,7 @@ mod system;
 mod testing;
 mod topology;
 mod transaction;
-#[cfg_attr(not(test), expect(dead_code, reason = "started by the node once it opens as one of a cluster"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "its figures are for /metrics"))]
 mod transport;
 mod upkeep;
 
@@ -57,7 +56,8 @@ pub use namespaces::{
 };
 pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
+pub use runtime::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
-pub use settings::{Durability, NodeSettings};
+pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener};
 pub use stats::{NamespaceStats, NodeStats};
 pub use topology::{SlotRange, Topology, TopologyNode};

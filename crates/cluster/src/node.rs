@@ -9,16 +9,18 @@ use crate::latch::{Shard, ShardId};
 use crate::namespace::NamespaceId;
 use crate::namespaces::{Namespaces, Table};
 use crate::prefetch::Prefetch;
+use crate::runtime::{Cluster, ClusterStatus};
 use crate::session::{Progress, Request, Session, Transaction, Watched};
 use crate::settings::{Durability, NodeSettings};
 use crate::stats::NodeStats;
 use crate::system::System;
-use crate::{execute, stats, transaction, upkeep};
+use crate::{control, execute, stats, transaction, upkeep};
+use kvorum_engine::fs::Fs;
 use kvorum_engine::{Batch, Clock, Parts, Sequence, Settings, Store, Tree, WalRetention};
 use kvorum_model::Reply;
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long a write waits for room in the write buffers before it is refused with [`Error::Busy`].
@@ -35,13 +37,14 @@ pub(crate) struct Inner {
     pub(crate) settings: NodeSettings,
     pub(crate) store: Store,
     pub(crate) system: Arc<System>,
+    pub(crate) fs: Arc<dyn Fs>,
     pub(crate) store_id: [u8; 16],
     pub(crate) epoch: u64,
     pub(crate) time: Time,
     pub(crate) hybrid: HybridClock,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) opened_at: Duration,
-    pub(crate) namespaces: Table,
+    pub(crate) namespaces: Arc<Table>,
     /// Held while a namespace is made, changed or dropped, and while its trees are made.
     pub(crate) changing_namespaces: Mutex<()>,
     pub(crate) cursors: Mutex<Cursors>,
@@ -50,6 +53,8 @@ pub(crate) struct Inner {
     background_threads: bool,
     pub(crate) upkeep: upkeep::Worker,
     pub(crate) saves: Arc<Saves>,
+    /// Empty in a node alone.
+    pub(crate) cluster: OnceLock<Arc<Cluster>>,
 }
 
 /// Sizes in bytes beyond which the store takes nothing.
@@ -93,7 +98,13 @@ impl Node {
         let fs = Arc::clone(&parts.storage.fs);
         backup::refuse_backup(&*fs, &settings.data_dir)?;
         let store = Store::open(&settings.data_dir, store_settings(&settings, &parts), parts.storage)?;
-        let saves = Saves::open(fs, &settings.data_dir, Arc::clone(&clock))?;
+        let saves = Saves::open(Arc::clone(&fs), &settings.data_dir, Arc::clone(&clock))?;
+        if settings.cluster.is_none() && control::has_something(&store)? {
+            return Err(Error::Invalid(format!(
+                "{} belongs to a cluster: start it with --peer, and as before",
+                settings.data_dir.display()
+            )));
+        }
         let (system, mut found) = System::open(&store)?;
         let store_id = found.store_id.unwrap_or(parts.seed.to_le_bytes());
         let epoch = system.begin(&store, &mut found, store_id, &settings.entity_namespace)?;
@@ -103,24 +114,46 @@ impl Node {
             hybrid: HybridClock::new(0, found.stamp_bound),
             opened_at: clock.monotonic(),
             clock,
-            namespaces: Table::open(&store, &found.namespaces, epoch)?,
+            namespaces: Arc::new(Table::open(&store, &found.namespaces, epoch)?),
             changing_namespaces: Mutex::new(()),
             cursors: Mutex::new(Cursors::new(parts.seed as u64 ^ epoch)),
             durability: AtomicU8::new(settings.durability as u8),
             background_threads: parts.background_threads,
             upkeep: upkeep::Worker::default(),
             saves: Arc::new(saves),
+            cluster: OnceLock::new(),
             settings,
             store,
             system: Arc::new(system),
+            fs,
             store_id,
             epoch,
             limits,
         });
+        if let Some(cluster) = &inner.settings.cluster {
+            let started = Cluster::start(&inner, cluster)?;
+            let _ = inner.cluster.set(started);
+        }
         if parts.background_threads {
             upkeep::start(&inner)?;
         }
         Ok(Node { inner })
+    }
+
+    /// How its cluster stands, as this node sees it; `None` for a node alone.
+    pub fn cluster_status(&self) -> Option<ClusterStatus> {
+        self.inner.cluster.get().map(|cluster| cluster.status())
+    }
+
+    /// Waits until its cluster stands so; at once for a node alone. It is looked at whenever the cluster's map changes.
+    pub async fn cluster_until(&self, mut condition: impl FnMut(&ClusterStatus) -> bool) {
+        let Some(cluster) = self.inner.cluster.get() else { return };
+        let mut changes = cluster.control.changes();
+        while !condition(&cluster.status()) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The settings it was opened with.
@@ -210,8 +243,13 @@ impl Node {
         Ok(self.inner.store.flush()?)
     }
 
-    /// Ends cleanly: makes durable what was written, notes the time, closes the store; from then on writes refuse. Blocks.
+    /// Ends cleanly: hands over what it leads, makes durable what was written, notes the time, closes the store; from then on writes refuse.
+    /// Blocks.
     pub fn shutdown(&self) -> Result<()> {
+        if let Some(cluster) = self.inner.cluster.get() {
+            cluster.drain();
+            cluster.stop();
+        }
         self.inner.upkeep.stop();
         let inner = &*self.inner;
         let mut batch = Batch::new();
@@ -224,6 +262,14 @@ impl Node {
     /// One turn of the store's background work, for nodes without background threads. Answers whether there may be more to do.
     pub fn run_background(&self) -> Result<bool> {
         Ok(self.inner.store.run_background()?)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.stop();
+        }
     }
 }
 

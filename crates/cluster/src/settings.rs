@@ -1,7 +1,11 @@
 //! What a node can be told: plain data.
 
 pub use kvorum_engine::Durability;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Settings of a node.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub struct NodeSettings {
     pub entity_namespace: String,
     /// Keep all of the write-ahead log, so that an empty data folder can be rebuilt from it.
     pub keep_whole_wal: bool,
+    /// As one of a cluster's nodes; `None`: alone.
+    pub cluster: Option<ClusterSettings>,
 }
 
 impl NodeSettings {
@@ -34,6 +40,88 @@ impl NodeSettings {
             durability: Durability::Synced,
             entity_namespace: "entity".to_owned(),
             keep_whole_wal: false,
+            cluster: None,
         }
+    }
+}
+
+/// What makes a node one of a cluster.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClusterSettings {
+    /// Its name, unique in the cluster. A new store under the name of a node that is gone takes its place.
+    pub name: String,
+    /// Where other nodes connect.
+    pub listener: PeerListener,
+    /// `host:port` at which other nodes reach it; `None`: the listener's address.
+    pub advertise: Option<String>,
+    /// `host:port` of the RESP door as clients reach it; empty: there is none.
+    pub resp: String,
+    /// `host:port` of the HTTP door as clients reach it; empty: there is none.
+    pub http: String,
+    /// How it finds its cluster when its store has none yet.
+    pub bootstrap: Bootstrap,
+    /// What all nodes of the cluster know and nobody else; `None`: whoever reaches the listener is believed.
+    pub secret: Option<Vec<u8>>,
+}
+
+impl ClusterSettings {
+    /// A node of this name behind this listener, which founds a cluster of its own that others may join.
+    pub fn new(name: impl Into<String>, listener: PeerListener) -> ClusterSettings {
+        ClusterSettings {
+            name: name.into(),
+            listener,
+            advertise: None,
+            resp: String::new(),
+            http: String::new(),
+            bootstrap: Bootstrap::Alone,
+            secret: None,
+        }
+    }
+}
+
+/// How a node finds its cluster. Once its store belongs to one, it goes on with that and asks nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// It founds one of its own, with the data that it has.
+    Alone,
+    /// All nodes get the same list of names and addresses (`host:port`), itself among them, and found a cluster if each of them says that it is new.
+    Peers(Vec<(String, String)>),
+    /// It asks the node at this address (`host:port`) to let it in.
+    Join(String),
+}
+
+/// A listener for other nodes, bound before anything is written.
+#[derive(Clone)]
+pub struct PeerListener {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+}
+
+impl PeerListener {
+    /// Binds `address`; with port 0 the system chooses one.
+    ///
+    /// # Errors
+    /// What the system says, such as an address in use.
+    pub fn bind(address: SocketAddr) -> io::Result<PeerListener> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        Ok(PeerListener { listener: Arc::new(listener), address })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Another handle of the socket.
+    pub(crate) fn socket(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+}
+
+impl fmt::Debug for PeerListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PeerListener").field(&self.address).finish()
     }
 }

@@ -113,6 +113,10 @@ impl Inner {
         for (_, shard) in namespace.shards() {
             let Some(tree) = shard.tree.get() else { continue };
             is_used = true;
+            if self.cluster.get().is_some() && strong {
+                // Its member knows what the others still need.
+                continue;
+            }
             tree.set_expiry_floor(if strong { expired } else { grace.min(expired) })?;
             if !strong {
                 tree.set_tombstone_floor(self.hybrid.floor(grace))?;

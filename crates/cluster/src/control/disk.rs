@@ -16,7 +16,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-const TREE: &str = "control";
+pub(crate) const TREE: &str = "control";
 pub(crate) const VOTE: &[u8] = b"vote";
 pub(crate) const COMMITTED: &[u8] = b"committed";
 pub(crate) const PURGED: &[u8] = b"purged";
@@ -33,6 +33,12 @@ pub(crate) struct Disk {
     tree: Tree,
     /// The version of the last write: the tree keeps only the newest of each key.
     version: AtomicU64,
+}
+
+/// Whether the store belongs to a cluster, or is about to. May wait for the disk.
+pub(crate) fn has_something(store: &Store) -> kvorum_engine::Result<bool> {
+    let Some(tree) = store.find_tree(TREE) else { return Ok(false) };
+    Ok(tree.range(.., &View::newest(), Direction::Forward)?.next().transpose()?.is_some())
 }
 
 impl Disk {

@@ -30,7 +30,8 @@ mod voters;
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use change::{Applied, Change};
-pub(crate) use map::{ClusterId, Map, NamespaceRow, NodeInfo, NodeState};
+pub(crate) use disk::{TREE, has_something};
+pub(crate) use map::{ClusterId, Map, NamespaceRow, NodeInfo, NodeState, ShardRow};
 pub(crate) use network::{LinkError, Links, Pending};
 pub(crate) use propose::ControlError;
 pub(crate) use report::Report;

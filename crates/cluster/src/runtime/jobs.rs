@@ -42,13 +42,17 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Hands a job to the threads. Gives it back if too many wait: whoever asked for it asks again.
-    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Refused> {
+    /// Hands a job to the threads, which do `work` with it. Gives the job back if too many wait, or the threads have ended.
+    pub(crate) fn run<J: Send + 'static>(
+        &self,
+        job: J,
+        work: impl FnOnce(J) + Send + 'static,
+    ) -> Result<(), J> {
         let mut state = self.queue.state.lock();
         if state.stopped || state.waiting.len() >= JOBS_WAITING_MAX {
-            return Err(Refused);
+            return Err(job);
         }
-        state.waiting.push_back(Box::new(work));
+        state.waiting.push_back(Box::new(move || work(job)));
         drop(state);
         self.queue.changed.notify_one();
         Ok(())
@@ -74,10 +78,6 @@ impl Drop for Jobs {
         self.stop();
     }
 }
-
-/// A job was not taken: too many wait, or the node ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refused;
 
 impl Queue {
     fn run(&self) {
@@ -113,25 +113,25 @@ mod tests {
         let done = Arc::new(Mutex::new(Vec::new()));
         let (one, two) = (Arc::clone(&done), Arc::clone(&done));
         // Each waits for the other: on one thread neither would end.
-        let first_job = move || {
+        let first_job = move |()| {
             first.send(()).unwrap();
             from_second.recv().unwrap();
             one.lock().push(1);
         };
         let (ended, end) = mpsc::channel();
-        let second_job = move || {
+        let second_job = move |()| {
             from_first.recv().unwrap();
             second.send(()).unwrap();
             two.lock().push(2);
             ended.send(()).unwrap();
         };
-        jobs.run(first_job).unwrap();
-        jobs.run(second_job).unwrap();
+        jobs.run((), first_job).unwrap();
+        jobs.run((), second_job).unwrap();
         end.recv().unwrap();
         jobs.stop();
         done.lock().sort_unstable();
         assert_eq!(*done.lock(), [1, 2]);
-        assert_eq!(jobs.run(|| ()), Err(Refused), "it has ended");
+        assert_eq!(jobs.run(7, |_| ()), Err(7), "it has ended");
     }
 
     #[test]
@@ -139,13 +139,13 @@ mod tests {
         let jobs = Jobs::start(1).unwrap();
         let (hold, held) = mpsc::channel::<()>();
         let (begun, begins) = mpsc::channel();
-        let blocker = move || {
+        let blocker = move |()| {
             begun.send(()).unwrap();
             let _ = held.recv();
         };
-        jobs.run(blocker).unwrap();
+        jobs.run((), blocker).unwrap();
         begins.recv().unwrap();
-        let taken = (0..JOBS_WAITING_MAX + 1).take_while(|_| jobs.run(|| ()).is_ok()).count();
+        let taken = (0..JOBS_WAITING_MAX + 1).take_while(|_| jobs.run((), |()| ()).is_ok()).count();
         assert_eq!(taken, JOBS_WAITING_MAX);
         drop(hold);
     }

@@ -1,7 +1,81 @@
 //! What joins transport, control plane and the members of shards into a node of a cluster: threads, queues and clocks. It decides nothing.
+//!
+//! ```text
+//! peer-control, peer-data   frames of other nodes         ─┐
+//! net-N                     proposals of commands          ├─► a shard's member, one step under its latch ─► frames, answers, records, jobs
+//! shards                    ticks, the map, peers          │
+//! transfer-N                slow work that a member asked ─┤
+//! log                       records that became durable   ─┘
+//! ```
 
+mod door;
+mod drain;
 mod jobs;
+mod links;
+mod look;
+mod members;
 mod moments;
 mod pump;
+mod reconcile;
+mod shell;
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
 mod ticks;
+#[cfg_attr(not(test), expect(dead_code, reason = "begun by routing, which waits for members"))]
 mod waits;
+
+pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
+pub(crate) use waits::Waits;
+
+use crate::control::Control;
+use crate::latch::ShardId;
+use crate::namespaces::Table;
+use crate::shard::{Done, MemberConfig, Rows};
+use crate::transport::Transport;
+use jobs::Jobs;
+use kvorum_engine::Store;
+use kvorum_engine::fs::Fs;
+use kvorum_sync::StoreId;
+use look::Halt;
+use parking_lot::Mutex;
+use pump::Pump;
+use shell::Reached;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use ticks::Ticks;
+use tokio::sync::{Notify, watch};
+
+/// A node's part in its cluster.
+pub(crate) struct Cluster {
+    pub(crate) me: StoreId,
+    /// Drawn at this start.
+    nonce: u64,
+    config: MemberConfig,
+    table: Arc<Table>,
+    store: Store,
+    fs: Arc<dyn Fs>,
+    rows: Rows,
+    pub(crate) transport: Transport,
+    pub(crate) control: Control,
+    /// Requests that wait for answers of members.
+    pub(crate) waits: Waits<Done>,
+    /// A member has room again, shows more, began to lead, or leads no more.
+    pub(crate) moved: Notify,
+    pump: Pump,
+    ticks: Ticks,
+    jobs: Jobs,
+    /// Shards with a member here.
+    open: Mutex<BTreeSet<ShardId>>,
+    /// Those whose members stand still, because the store refused their records.
+    still: Mutex<BTreeSet<ShardId>>,
+    told: Mutex<reconcile::Told>,
+    following: Mutex<()>,
+    halt: Mutex<Option<Halt>>,
+    reached: Reached,
+    reconcile: Notify,
+    stopped: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}

@@ -1,16 +1,20 @@
 //! Durability: one thread that writes and syncs the log for all shards of a cluster's node, and tells each of them how far it came. While it
 //! syncs one group, the records of the next one gather.
 
+use super::moments;
 use crate::latch::ShardId;
 use kvorum_engine::{Durability, Sequence, Store};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The shards with records that are not known to be durable yet.
 #[derive(Default)]
 pub(crate) struct Pump {
     state: Mutex<State>,
     changed: Condvar,
+    /// How long groups took lately, in microseconds.
+    sync_micros: AtomicU64,
 }
 
 #[derive(Default)]
@@ -26,7 +30,7 @@ pub(crate) enum Pumped<'p> {
     /// Everything up to the sequence is durable: these shards wait to hear it.
     Durable(&'p [ShardId], Sequence),
     /// The log failed: nothing becomes durable any more. Which of what was written is on disk shows when the store is opened again.
-    Failed(&'p [ShardId], kvorum_engine::Error),
+    Failed(kvorum_engine::Error),
 }
 
 impl Pump {
@@ -50,7 +54,9 @@ impl Pump {
     pub(crate) fn run(&self, store: &Store, tell: &mut dyn FnMut(Pumped<'_>)) {
         let mut shards = Vec::new();
         while let Some(target) = self.next() {
+            let begun = moments::now();
             let done = store.commit_at(target, Durability::Synced).wait();
+            self.took(moments::now().micros_since(begun));
             shards.clear();
             match done {
                 Ok(()) => {
@@ -60,10 +66,22 @@ impl Pump {
                 }
                 Err(error) => {
                     self.take(Sequence::MAX, &mut shards);
-                    tell(Pumped::Failed(&shards, error));
+                    tell(Pumped::Failed(error));
                 }
             }
         }
+    }
+
+    /// How long it took lately to make a group durable, in microseconds; 0 before the first one.
+    pub(crate) fn sync_micros(&self) -> u64 {
+        self.sync_micros.load(Relaxed)
+    }
+
+    /// Only the one thread that pumps writes here: a moving mean, in which one slow sync shows at once and fades.
+    fn took(&self, micros: u64) {
+        let before = self.sync_micros.load(Relaxed);
+        let mean = if micros > before { micros } else { (before * 7 + micros) / 8 };
+        self.sync_micros.store(mean, Relaxed);
     }
 
     /// Waits for something to do: the sequence that must become durable. `None`: stopped.
@@ -130,6 +148,9 @@ mod tests {
             }
         });
         assert_eq!(told, [vec![second, first], vec![second]]);
+        pump.took(800_000);
+        pump.took(0);
+        assert_eq!(pump.sync_micros(), 700_000);
         assert!(later > 0 && store.synced() >= later);
     }
 
@@ -159,10 +180,7 @@ mod tests {
         fs.inject(Fault::once(Operation::Sync, "wal"));
         pump.wrote(shard_id(3), write(&store, &tree, 1));
         pump.run(&store, &mut |pumped| {
-            let Pumped::Failed(shards, error) = pumped else {
-                panic!("a failed sync made something durable")
-            };
-            assert_eq!(shards, [shard_id(3)]);
+            let Pumped::Failed(error) = pumped else { panic!("a failed sync made something durable") };
             assert!(matches!(error, kvorum_engine::Error::Poisoned { .. }), "{error}");
             pump.stop();
         });

@@ -20,7 +20,6 @@ impl Rows {
         Ok(Rows(Arc::new(System::open(store)?.0)))
     }
 
-    #[expect(dead_code, reason = "called by the node once it opens as one of a cluster")]
     pub(crate) fn of(system: &Arc<System>) -> Rows {
         Rows(Arc::clone(system))
     }

@@ -1,0 +1,75 @@
+//! What arrives from other nodes, and to whom it goes.
+
+use super::Cluster;
+use crate::transport::{Channel, Handler, Identity, Pending};
+use bytes::Bytes;
+use kvorum_engine::Error;
+use kvorum_sync::{Lane, StoreId};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Where the transport hands over what came in. It is there before the node's part in the cluster is: what comes too early is lost, as on any
+/// network.
+#[derive(Default)]
+pub(super) struct Door {
+    cluster: OnceLock<Weak<Cluster>>,
+}
+
+impl Door {
+    pub(super) fn open(&self, cluster: &Arc<Cluster>) {
+        let _ = self.cluster.set(Arc::downgrade(cluster));
+    }
+
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.get()?.upgrade()
+    }
+}
+
+impl Handler for Door {
+    fn message(&self, from: StoreId, _lane: Lane, channel: Channel, body: Bytes) {
+        let Some(cluster) = self.cluster() else { return };
+        match channel {
+            Channel::Shard => cluster.deliver(from, &body),
+            Channel::Control => cluster.control.handle_message(from, &body),
+            Channel::Forward | Channel::Entity => {
+                tracing::warn!(%from, ?channel, "a message where only calls are understood: dropped");
+            }
+        }
+    }
+
+    fn call(&self, from: StoreId, channel: Channel, body: Bytes) -> Pending<Result<Bytes, String>> {
+        let Some(cluster) = self.cluster() else { return refuse("the node is starting") };
+        match channel {
+            Channel::Control => Box::pin(async move { cluster.control.handle_call(from, &body).await }),
+            Channel::Shard | Channel::Forward | Channel::Entity => refuse("this node answers no such calls"),
+        }
+    }
+
+    fn strangers_call(&self, _: &Identity, channel: Channel, body: Bytes) -> Pending<Result<Bytes, String>> {
+        let Some(cluster) = self.cluster() else { return refuse("the node is starting") };
+        match channel {
+            Channel::Control => Box::pin(async move { cluster.control.handle_question(&body).await }),
+            _ => refuse("strangers may only ask to enter"),
+        }
+    }
+
+    fn reachable(&self, store: StoreId, up: bool) {
+        if let Some(cluster) = self.cluster() {
+            cluster.reached.add(store, up);
+        }
+    }
+
+    fn pause(&self) -> Option<Pending<()>> {
+        let cluster = self.cluster()?;
+        let Err(Error::Busy { retry_after }) = cluster.store.admission() else { return None };
+        let room = cluster.store.room();
+        Some(Box::pin(async move {
+            // The slowing of writes ends by the clock, too.
+            let _ = tokio::time::timeout(retry_after, room).await;
+        }))
+    }
+}
+
+fn refuse(why: &str) -> Pending<Result<Bytes, String>> {
+    let why = why.to_owned();
+    Box::pin(async move { Err(why) })
+}

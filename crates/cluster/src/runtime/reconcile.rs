@@ -1,0 +1,146 @@
+//! What the map says, made true here: peers, namespaces, members, nominations, learners.
+
+use super::{Cluster, moments};
+use crate::control::{Map, NamespaceRow, ShardRow};
+use crate::error::{Error, Result};
+use crate::latch::ShardId;
+use crate::node::Inner;
+use crate::shard::{Member, MemberInput, MemberParts, Outbox};
+use kvorum_sync::{Epoch, Members};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the members were told last; forgotten with the member.
+#[derive(Default)]
+pub(super) struct Told {
+    nominated: BTreeMap<ShardId, Epoch>,
+    learners: BTreeMap<ShardId, (Epoch, Members)>,
+}
+
+impl Cluster {
+    /// Tells the open members what the map says now. Waits for nothing. Answers whether there is more to do that does.
+    pub(super) fn follow(self: &Arc<Self>) -> bool {
+        // One at a time, and each with the newest map: no member is told what was before.
+        let _one = self.following.lock();
+        let map = self.control.map();
+        let mut more = map.namespaces.iter().any(|(id, row)| self.wants_namespace(*id, row));
+        for (shard, row) in &map.shards {
+            let is_here = self.has_member(*shard);
+            let wanted = row.everyone().contains(&self.me);
+            if is_here && wanted {
+                self.tell(*shard, row);
+            }
+            more |= is_here != wanted;
+        }
+        more
+    }
+
+    /// Opens and closes what the map asks for. Blocks.
+    pub(super) fn make_true(self: &Arc<Self>, inner: &Arc<Inner>, map: &Map) -> Result<()> {
+        for (id, row) in &map.namespaces {
+            if self.wants_namespace(*id, row) {
+                install(inner, *id, row)?;
+            }
+        }
+        for (shard, row) in &map.shards {
+            match (self.has_member(*shard), row.everyone().contains(&self.me)) {
+                (false, true) => self.open_member(inner, *shard, row)?,
+                (true, false) => self.close_member(*shard),
+                _ => {}
+            }
+        }
+        self.follow();
+        Ok(())
+    }
+
+    fn wants_namespace(&self, id: u16, row: &NamespaceRow) -> bool {
+        let here = self.table.get(id).filter(|here| !here.is_dropped());
+        match here {
+            Some(here) if !row.dropped => row.settings != here.settings() || row.name != here.name(),
+            Some(_) => true,
+            None => !row.dropped,
+        }
+    }
+
+    /// Nominations and learners, each once.
+    fn tell(self: &Arc<Self>, shard: ShardId, row: &ShardRow) {
+        let Some(last) = row.nomination.as_ref().filter(|last| last.manager == self.me) else { return };
+        let (nominate, learners) = {
+            let mut told = self.told.lock();
+            let nominate = told.nominated.insert(shard, last.epoch).is_none_or(|before| before < last.epoch);
+            let known = (last.epoch, row.learners.clone());
+            let learners = last.led && told.learners.get(&shard) != Some(&known);
+            if learners {
+                told.learners.insert(shard, known);
+            }
+            (nominate, learners)
+        };
+        if nominate {
+            let membership = last.membership.clone();
+            self.step(shard, MemberInput::Nominate { epoch: last.epoch, membership });
+        }
+        if learners {
+            self.step(shard, MemberInput::Learners(row.learners.clone()));
+        }
+    }
+
+    fn open_member(self: &Arc<Self>, inner: &Arc<Inner>, shard: ShardId, row: &ShardRow) -> Result<()> {
+        let Some(place) = self.table.shard(shard) else {
+            let ShardId { namespace, place } = shard;
+            return Err(Error::Storage(format!(
+                "there is no namespace {namespace} with a shard {place} here"
+            )));
+        };
+        let parts = MemberParts {
+            store: self.store.clone(),
+            fs: Arc::clone(&self.fs),
+            rows: self.rows.clone(),
+            shard,
+            me: self.me,
+            nonce: self.nonce,
+            config: self.config.clone(),
+        };
+        let epoch = u32::try_from(inner.epoch).ok().and_then(Epoch::new).unwrap_or_default();
+        if Member::convert(&parts, epoch, inner.time.now())? {
+            tracing::info!(
+                namespace = shard.namespace,
+                place = shard.place,
+                "what this node wrote alone is a group's now"
+            );
+        }
+        let mut out = Outbox::default();
+        let member = Member::open(parts, moments::now(), &mut out)?;
+        place.tree.replace(member.tree());
+        place.latch().member = Some(Box::new(member));
+        self.open.lock().insert(shard);
+        self.carry_out(shard, out);
+        for store in row.everyone().into_iter().filter(|store| *store != self.me) {
+            let reachable = self.transport.is_up(store);
+            self.step(shard, MemberInput::Peer { store, reachable });
+        }
+        Ok(())
+    }
+
+    /// Lets go of a member: the map gives the shard to others, or it is to be opened again.
+    pub(super) fn close_member(&self, shard: ShardId) {
+        self.open.lock().remove(&shard);
+        self.still.lock().remove(&shard);
+        if let Some(place) = self.table.shard(shard) {
+            // Dropped after the latch was given back.
+            let member = place.latch().member.take();
+            drop(member);
+        }
+        let mut told = self.told.lock();
+        told.nominated.remove(&shard);
+        told.learners.remove(&shard);
+    }
+}
+
+/// Makes, changes or drops a namespace as the map says.
+fn install(inner: &Arc<Inner>, id: u16, row: &NamespaceRow) -> Result<()> {
+    let _one = inner.changing_namespaces.lock();
+    if row.dropped {
+        return inner.remove(id);
+    }
+    inner.install(id, &row.name, &row.settings).map(drop)
+}
