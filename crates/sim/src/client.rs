@@ -153,6 +153,7 @@ impl World {
                 }
             }
             Reply::Unknown => {
+                self.unknowns += 1;
                 doing.doubtful = true;
                 me.leader = None;
                 if (is_read || doing.id.is_some()) && !over {

@@ -82,6 +82,10 @@ pub(crate) struct Disk {
     queue: VecDeque<Work>,
     /// How many works the running fsync covers; 0: none runs.
     pub(crate) syncing: usize,
+    /// How many of the queued works were told as stored though only written.
+    written: usize,
+    /// The log lost what was told as stored: whoever comes up says so.
+    pub(crate) cut: bool,
 }
 
 impl Disk {
@@ -102,11 +106,33 @@ impl Disk {
     /// The running fsync is done: its works are durable.
     pub(crate) fn end_sync(&mut self) -> Vec<Work> {
         let done: Vec<Work> = self.queue.drain(..self.syncing).collect();
-        for work in &done {
-            self.image.apply(work);
-        }
+        self.reach(&done);
         self.syncing = 0;
+        self.written = self.written.saturating_sub(done.len());
         done
+    }
+
+    /// With `written` durability: the last queued record, if nothing that has to be synced is among the queue. It counts as stored.
+    pub(crate) fn write(&mut self) -> Option<RecordId> {
+        let weak = |work: &Work| {
+            matches!(work, Work::Record { record: Record::Item(_) | Record::Checkpoint(_), .. })
+        };
+        if self.queue.len() == self.written || !self.queue.iter().all(weak) {
+            return None;
+        }
+        self.written = self.queue.len();
+        match self.queue.back() {
+            Some(Work::Record { id, .. }) => Some(*id),
+            _ => None,
+        }
+    }
+
+    fn reach(&mut self, works: &[Work]) {
+        for work in works {
+            self.image.apply(work);
+            // What the log lost is told at each start until the member is known to begin anew.
+            self.cut &= !matches!(work, Work::Record { record: Record::Rebuild, .. });
+        }
     }
 
     /// Records that a power cut may take or leave: any suffix of them goes.
@@ -116,17 +142,18 @@ impl Disk {
 
     /// The process died; of the queued works the first `kept` had reached the disk.
     pub(crate) fn crash(&mut self, kept: usize) {
+        self.cut |= kept < self.written;
+        self.written = 0;
         let reached: Vec<Work> = self.queue.drain(..).take(kept).collect();
-        for work in &reached {
-            self.image.apply(work);
-        }
+        self.reach(&reached);
         self.syncing = 0;
         self.live = self.image.clone();
     }
 
     /// Drops history that nobody needs; both what is seen and what is durable.
     pub(crate) fn collect(&mut self, floor: OpId) {
-        self.image.collect(floor);
+        // What is written and not synced is stored in its order, before a floor passes it.
+        self.image.collect(floor.min(self.image.durable.checkpoint.op));
         self.live.collect(floor);
     }
 }

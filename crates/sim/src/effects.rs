@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kvorum_sync::{After, Checkpoint, Effect, Effects, Input, Message, OpId, Outcome, Record, RecordId};
+use kvorum_sync::{
+    After, Alarm, Checkpoint, Effect, Effects, Input, Message, OpId, Outcome, Record, RecordId, Standing,
+};
 
 use crate::control::Report;
 use crate::disk::Work;
 use crate::node::{Held, Payload};
-use crate::plan::Mode;
+use crate::plan::{Mode, Profile};
 use crate::server::{Asks, Reply, Request, Verdict};
 use crate::tree::Writes;
 use crate::world::{Event, World};
@@ -97,7 +99,27 @@ impl World {
             | Effect::ReadAgain { .. }
             | Effect::ReadHere { .. }
             | Effect::ReadAtLeader { .. } => self.reply_of(node, effect),
-            Effect::Deposed | Effect::Visible { .. } | Effect::Room | Effect::Alarm(_) => {}
+            Effect::Alarm(alarm) => self.alarm(alarm),
+            Effect::Deposed | Effect::Visible { .. } | Effect::Room => {}
+        }
+    }
+
+    /// Only who holds what is wrong is fenced, and as long as most are right there is no doubt who that is.
+    fn alarm(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Fenced(store, op) => {
+                let right = self.nodes.iter().filter(|node| node.store == store).all(|node| {
+                    // The second alarm comes when it has begun anew already.
+                    let standing = node.process.as_ref().map(|process| process.replica.standing());
+                    !node.bad && standing == Some(Standing::Whole)
+                });
+                if right {
+                    self.ledger
+                        .fail(|| format!("digests: {store} is fenced at {op}, and nothing is wrong with it"));
+                }
+            }
+            Alarm::Digests(op) => self.ledger.fail(|| format!("digests: no majority agrees at {op}")),
+            Alarm::NoSource => {}
         }
     }
 
@@ -123,11 +145,13 @@ impl World {
         let mut values: BTreeMap<OpId, Writes> = BTreeMap::new();
         match &record {
             Record::Item(item) => {
-                let writes = match payload {
+                let mut writes = match payload {
                     Payload::Values(writes) => writes.clone(),
                     _ => at.values_of(item.op),
                 };
-                self.ledger.item(item.op, &writes);
+                if !at.bad {
+                    self.ledger.item(item.op, &writes);
+                }
                 let live = &at.disk.live;
                 if item.op <= live.floor.min(live.durable.checkpoint.op) {
                     self.ledger.fail(|| {
@@ -136,6 +160,10 @@ impl World {
                 }
                 if let Some(process) = &mut at.process {
                     process.recent.insert(item.op, writes.clone());
+                }
+                if self.flipping == Some(node) {
+                    writes = writes.flipped();
+                    (at.flips, at.bad) = (false, true);
                 }
                 values.insert(item.op, writes);
             }
@@ -149,19 +177,51 @@ impl World {
                     process.staged.clear();
                 }
             }
+            Record::Rebuild => at.bad = false,
             _ => {}
         }
         at.disk.push(Work::Record { id, record, values });
     }
 
     fn begin_sync(&mut self, node: usize) {
+        let boot = self.nodes[node].boot;
+        if self.plan.profile == Profile::Written
+            && let Some(upto) = self.nodes[node].disk.write()
+        {
+            let delay = self.dice.range(20, 200);
+            self.after(delay, Event::Written { node, boot, upto });
+        }
         if !self.nodes[node].disk.begin_sync() {
             return;
         }
         let slow = self.nodes[node].slow_until > self.now;
         let micros = if slow { self.dice.range(20_000, 300_000) } else { self.dice.range(100, 2_000) };
-        let boot = self.nodes[node].boot;
         self.after(micros, Event::Synced { node, boot });
+    }
+
+    /// What was written counts as stored, in a weaker durability class.
+    pub(crate) fn written(&mut self, node: usize, boot: u64, upto: RecordId) {
+        if self.nodes[node].boot != boot || self.is_paused(node, || Event::Written { node, boot, upto }) {
+            return;
+        }
+        self.stored(node, upto);
+        self.step(node, Input::Persisted { upto }, &Payload::None);
+    }
+
+    /// Sends what waited for these records.
+    fn stored(&mut self, node: usize, upto: RecordId) {
+        let held = match &mut self.nodes[node].process {
+            Some(process) => {
+                process.durable = process.durable.max(upto);
+                let (ready, held) = process.held.drain(..).partition(|held| held.behind <= upto);
+                process.held = held;
+                ready
+            }
+            None => Vec::<Held>::new(),
+        };
+        for Held { to, message, payload, .. } in held {
+            self.send(node, to, &message, &payload);
+        }
     }
 
     /// The running fsync is done: what waited for it goes out, and the core hears of it.
@@ -176,18 +236,7 @@ impl World {
             }
         }
         if let Some(upto) = upto {
-            let held = match &mut self.nodes[node].process {
-                Some(process) => {
-                    process.durable = upto;
-                    let (ready, held) = process.held.drain(..).partition(|held| held.behind <= upto);
-                    process.held = held;
-                    ready
-                }
-                None => Vec::<Held>::new(),
-            };
-            for Held { to, message, payload, .. } in held {
-                self.send(node, to, &message, &payload);
-            }
+            self.stored(node, upto);
             inputs.insert(0, Input::Persisted { upto });
         }
         for input in inputs {
@@ -197,9 +246,13 @@ impl World {
     }
 
     fn show(&mut self, node: usize, checkpoint: Checkpoint) {
+        let bad = self.nodes[node].bad;
         if let Some(process) = &mut self.nodes[node].process {
             process.visible = process.visible.max(checkpoint.op);
-            process.recent = process.recent.split_off(&checkpoint.op);
+            // What is wrong on the disk is still right in memory, and others get it from there.
+            if !bad {
+                process.recent = process.recent.split_off(&checkpoint.op);
+            }
         }
         self.ledger.visible(checkpoint, &self.nodes[node]);
     }
@@ -238,9 +291,30 @@ impl World {
             return;
         }
         let asked = request.clone();
+        if self.nodes[node].bad && matches!(asked.asks, Asks::Read(_)) {
+            // What such a machine says is nobody's promise.
+            self.answer(&asked, Reply::Refused { leader: None });
+            return;
+        }
         match self.nodes[node].serve(self.now, request) {
             Verdict::Answer(reply) => self.answer(&asked, reply),
-            Verdict::Feed(input, payload) => self.step(node, input, &payload),
+            Verdict::Feed(mut input, payload) => {
+                self.flip_proposal(node, &mut input, &payload);
+                self.step(node, input, &payload);
+                self.flipping = None;
+            }
+        }
+    }
+
+    /// A leader's own copy changes on its way to the disk; the digest is of what is stored.
+    fn flip_proposal(&mut self, node: usize, input: &mut Input, payload: &Payload) {
+        let next = self.nodes[node].process.as_ref().and_then(|process| process.replica.next_op());
+        if let (Input::Propose(proposal), Payload::Values(writes), Some(op)) = (input, payload, next)
+            && self.nodes[node].flips
+            && !writes.puts.is_empty()
+        {
+            self.flipping = Some(node);
+            proposal.digest = writes.flipped().digest(op);
         }
     }
 
@@ -258,6 +332,7 @@ impl World {
         let leader = process.replica.leader();
         let Some(request) = process.requests.remove(&token) else { return };
         let reply = match effect {
+            _ if self.nodes[node].bad => Reply::Refused { leader: None },
             Effect::ReadReady { .. } => request.answer.unwrap_or(Reply::Refused { leader }),
             Effect::ReadAtLeader { leader, .. } => Reply::Refused { leader },
             Effect::ReadHere { checkpoint, keys, .. } => {

@@ -1,12 +1,20 @@
 //! What goes wrong, and how it ends; and what the control plane does about it.
 
-use kvorum_sync::{Input, Members, StepDown, StoreId};
+use std::ops::Range;
+
+use kvorum_sync::{Input, Members, Standing, StepDown, StoreId};
 
 use crate::disk::Disk;
-use crate::node::Payload;
-use crate::plan::Fault;
+use crate::node::{Node, Payload, Process};
+use crate::plan::{Fault, Profile};
 use crate::server::Reply;
 use crate::world::{CONTROL_MICROS, Event, World};
+
+/// Whether a node runs and holds all that it ever acknowledged.
+fn is_sound(node: &Node) -> bool {
+    let whole = |process: &Process| process.replica.standing() == Standing::Whole;
+    !node.bad && !node.flips && !node.disk.cut && node.process.as_ref().is_some_and(whole)
+}
 
 impl World {
     pub(crate) fn fault(&mut self, fault: Fault, lasts: u64) {
@@ -37,12 +45,82 @@ impl World {
             Fault::Nominate => {
                 self.control.wanted = self.control.wanted.or(Some(self.control.register.epoch()));
             }
+            Fault::Depose { restart } => self.depose(restart, until),
+            Fault::Pivot { third, both } => self.pivot(third, both, until),
+            // One at a time: two that are wrong together may be a majority.
+            Fault::Flip { node } if self.nodes.iter().all(is_sound) => self.nodes[node].flips = true,
+            Fault::PowerLoss { node } if self.nodes.iter().all(is_sound) => self.power_loss(node, until),
+            Fault::Flip { .. } | Fault::PowerLoss { .. } => {}
+            Fault::Drain => {
+                if let Some(leader) = self.leader() {
+                    self.step(leader, Input::StepDown(StepDown::Drain), &Payload::None);
+                }
+            }
         }
     }
 
-    fn crash(&mut self, node: usize, until: u64) {
+    /// The node that leads, as far as everybody knows.
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &usize| self.nodes[*node].leads();
+        (0..self.nodes.len()).filter(|node| leads(node).is_some()).max_by_key(leads)
+    }
+
+    fn depose(&mut self, restart: bool, until: u64) {
+        let Some(leader) = self.leader() else { return };
+        for other in (0..self.nodes.len()).filter(|other| *other != leader) {
+            self.cut((leader, other), until);
+            self.cut((other, leader), until);
+            if restart {
+                let soon = self.now + self.dice.range(1_000, 20_000);
+                self.crash(other, soon);
+            }
+        }
+        let members = self.control.register.current().as_slice().to_vec();
+        let old = self.nodes[leader].store;
+        let others: Vec<StoreId> = members.iter().copied().filter(|store| *store != old).collect();
+        let after = if restart { 21_000..45_000 } else { 500..25_000 };
+        self.nominate_after(&members, &others, after);
+    }
+
+    fn pivot(&mut self, third: usize, both: bool, until: u64) {
+        let Some(leader) = self.leader() else { return };
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != leader).collect();
+        let third = others.remove(third % others.len());
+        let Some(second) = others.first().copied() else { return };
+        self.cut((leader, second), until);
+        self.cut((second, leader), until);
+        self.nodes[third].slow_until = self.now + 120_000;
+        let dies = self.now + self.dice.range(10_000, 120_000);
+        let lasts = self.dice.range(2_000, 30_000);
+        let dying = match self.plan.profile {
+            Profile::Written => Fault::PowerLoss { node: third },
+            _ => Fault::Crash { node: third },
+        };
+        self.at(dies, Event::Fault(dying, lasts));
+        if both {
+            self.at(dies, Event::Fault(Fault::Crash { node: leader }, until.saturating_sub(dies)));
+        }
+        let members = self.control.register.current().as_slice().to_vec();
+        let named = [self.nodes[second].store];
+        let patience = self.dice.range(1_000, 100_000);
+        self.nominate_after(&members, &named, 500..patience);
+    }
+
+    fn power_loss(&mut self, node: usize, until: u64) {
         let queued = self.nodes[node].disk.queued() as u64;
         let kept = self.dice.range(0, queued + 1) as usize;
+        self.die(node, kept, until);
+    }
+
+    fn crash(&mut self, node: usize, until: u64) {
+        let queued = self.nodes[node].disk.queued();
+        // What is written survives the process; power loss is another fault.
+        let written = self.plan.profile == Profile::Written;
+        let kept = if written { queued } else { self.dice.range(0, queued as u64 + 1) as usize };
+        self.die(node, kept, until);
+    }
+
+    fn die(&mut self, node: usize, kept: usize, until: u64) {
         let Some(process) = self.nodes[node].process.take() else { return };
         self.nodes[node].disk.crash(kept);
         self.nodes[node].paused_until = 0;
@@ -134,6 +212,10 @@ impl World {
     }
 
     fn nominate(&mut self, members: &[StoreId], alive: &[StoreId]) {
+        self.nominate_after(members, alive, 500..20_000);
+    }
+
+    fn nominate_after(&mut self, members: &[StoreId], alive: &[StoreId], micros: Range<u64>) {
         let Some((manager, epoch, membership)) =
             self.control.nominate(self.now, members, alive, &mut self.dice)
         else {
@@ -143,8 +225,9 @@ impl World {
             format!("the control plane names {manager} manager of {epoch} with {:?}", membership.new)
         });
         let Some(node) = self.index_of(manager) else { return };
-        let boot = self.nodes[node].boot;
-        let delay = self.dice.range(500, 20_000);
+        // One that is starting hears of it in its next run.
+        let boot = self.nodes[node].boot + u64::from(self.nodes[node].process.is_none());
+        let delay = self.dice.range(micros.start, micros.end);
         self.after(delay, Event::Input { node, boot, input: Input::Nominate { epoch, membership } });
     }
 }

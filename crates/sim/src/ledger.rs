@@ -89,6 +89,9 @@ impl Ledger {
 
     /// A member shows everything up to a checkpoint.
     pub(crate) fn visible(&mut self, checkpoint: Checkpoint, node: &Node) {
+        if node.bad {
+            return;
+        }
         if checkpoint.op < node.disk.live.floor {
             // Files that were shipped have taken the place of its history: nothing may be read there.
             let readable = node.process.as_ref().is_some_and(|process| process.replica.is_readable());

@@ -16,6 +16,7 @@ mod ledger;
 pub mod linear;
 mod node;
 pub mod plan;
+mod profiles;
 pub mod run;
 mod server;
 pub mod shrink;

@@ -74,6 +74,10 @@ pub(crate) struct Node {
     pub(crate) paused_until: u64,
     pub(crate) slow_until: u64,
     pub(crate) full_until: u64,
+    /// The next value to be stored changes on its way.
+    pub(crate) flips: bool,
+    /// What it holds is wrong, until it is rebuilt.
+    pub(crate) bad: bool,
 }
 
 impl Node {
@@ -88,6 +92,8 @@ impl Node {
             paused_until: 0,
             slow_until: 0,
             full_until: 0,
+            flips: false,
+            bad: false,
         }
     }
 
@@ -100,8 +106,9 @@ impl Node {
         self.boot += 1;
         let mut out = Effects::new();
         let moment = self.clock(now);
+        let intact = !self.disk.cut;
         let durable = &self.disk.image.durable;
-        let replica = Replica::recover(self.store, nonce, config, durable, true, moment, &mut out);
+        let replica = Replica::recover(self.store, nonce, config, durable, intact, moment, &mut out);
         let visible = durable.checkpoint.op;
         self.process = Some(Process {
             replica,

@@ -50,6 +50,32 @@ pub enum Fault {
     },
     /// The control plane names another manager, with nothing wrong.
     Nominate,
+    /// Whoever leads is cut off from the other members, which are given another manager; clients still reach it. Those who granted it a lease
+    /// may restart at the same moment.
+    Depose {
+        /// Whether the others restart.
+        restart: bool,
+    },
+    /// Of three members one leads, the second is named manager and does not reach the first, and the third, on whom all depends, has a slow
+    /// disk and dies for a moment.
+    Pivot {
+        /// Which follower is the third one.
+        third: usize,
+        /// Whether the leader dies too.
+        both: bool,
+    },
+    /// A value changes in a member's memory on its way to the disk.
+    Flip {
+        /// Which.
+        node: usize,
+    },
+    /// The machine loses power; with `written` durability that takes what was acknowledged.
+    PowerLoss {
+        /// Which.
+        node: usize,
+    },
+    /// An operator drains whoever leads.
+    Drain,
 }
 
 /// A fault with its time.
@@ -108,11 +134,30 @@ pub struct Deeds {
     pub request_id: bool,
 }
 
+/// What a run is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// A little of everything.
+    Mixed,
+    /// Leaders that don't know that they lead no more, with readers at them.
+    Deposed,
+    /// One member between two reigns, with a slow disk, that dies.
+    Pivot,
+    /// Digests: a value flips, the odd member is fenced and rebuilt.
+    Flips,
+    /// `written` durability: power loss takes acknowledged items from one member at a time.
+    Written,
+    /// Leaders are drained; nothing else happens, and no outcome is unknown.
+    Drains,
+}
+
 /// A whole run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Where it came from; also the seed of all later chance.
     pub seed: u64,
+    /// What it is after.
+    pub profile: Profile,
     /// Members at the start.
     pub members: usize,
     /// Clients.
@@ -143,12 +188,26 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        match seed % 8 {
+            0 | 6 => Self::deposed(seed),
+            3 => Self::pivot(seed),
+            5 => match seed / 8 % 3 {
+                0 => Self::flips(seed),
+                1 => Self::written(seed),
+                _ => Self::drains(seed),
+            },
+            _ => Self::mixed(seed),
+        }
+    }
+
+    fn mixed(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let members = [1, 3, 3, 3, 3, 3, 3, 5][dice.index(8)];
         let heal_at = dice.range(2_000_000, 8_000_000);
         let stormy = dice.chance(0.7);
         let mut plan = Self {
             seed,
+            profile: Profile::Mixed,
             members,
             clients: u32::try_from(dice.range(2, 6)).unwrap_or(2),
             loss: if stormy { 0.08 * dice.range(0, 3) as f64 } else { 0.0 },

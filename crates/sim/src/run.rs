@@ -3,7 +3,7 @@
 use kvorum_sync::Config;
 
 use crate::linear::{Verdict, check};
-use crate::plan::Plan;
+use crate::plan::{Plan, Profile};
 use crate::world::World;
 
 /// Time to converge after faults stop, in microseconds.
@@ -75,6 +75,10 @@ pub fn run_with(plan: &Plan, config: Config, keep_lines: bool) -> Outcome {
         world
             .ledger
             .fail(|| format!("convergence: {} s after the last fault {state}", PEACE_MICROS / 1_000_000));
+    }
+    if plan.profile == Profile::Drains && world.unknowns > 0 {
+        let unknowns = world.unknowns;
+        world.ledger.fail(|| format!("draining: {unknowns} outcomes are unknown, and nothing went wrong"));
     }
     if world.ledger.failure.is_none() {
         judge(&mut world);

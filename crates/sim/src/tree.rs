@@ -34,6 +34,15 @@ impl Writes {
         self.puts.iter().fold(cleared, |sum, (key, value)| sum.with(hash(*key, *value)))
     }
 
+    /// With a bit of its first value changed.
+    pub(crate) fn flipped(&self) -> Self {
+        let mut flipped = self.clone();
+        if let Some((_, value)) = flipped.puts.first_mut() {
+            *value = Some(value.unwrap_or(0) ^ (1 << 40));
+        }
+        flipped
+    }
+
     pub(crate) fn keys(&self) -> Keys {
         let hashes: Vec<KeyHash> = self.puts.iter().map(|(key, _)| hash_of(*key)).collect();
         if self.clear { Keys::All } else { Keys::Of(Names::of(&hashes)) }

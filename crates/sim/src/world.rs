@@ -23,22 +23,65 @@ pub(crate) const CONTROL_MICROS: u64 = 50_000;
 /// Something that is to happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Arrives { from: StoreId, to: StoreId, message: Message, payload: Payload },
-    Tick { node: usize, boot: u64 },
-    Synced { node: usize, boot: u64 },
-    Peer { node: usize, boot: u64, store: StoreId },
-    Input { node: usize, boot: u64, input: Input },
+    Arrives {
+        from: StoreId,
+        to: StoreId,
+        message: Message,
+        payload: Payload,
+    },
+    Tick {
+        node: usize,
+        boot: u64,
+    },
+    Synced {
+        node: usize,
+        boot: u64,
+    },
+    Peer {
+        node: usize,
+        boot: u64,
+        store: StoreId,
+    },
+    Input {
+        node: usize,
+        boot: u64,
+        input: Input,
+    },
     Fault(Fault, u64),
-    Restart { node: usize },
-    Heal { cut: (usize, usize) },
+    Restart {
+        node: usize,
+    },
+    Heal {
+        cut: (usize, usize),
+    },
+    /// With `written` durability: records up to this one are in the log, though not synced.
+    Written {
+        node: usize,
+        boot: u64,
+        upto: RecordId,
+    },
     Control,
     Hears(Report),
     Collect,
-    ClientTurn { client: u32 },
-    Asks { node: usize, request: Request },
-    Answers { client: u32, attempt: u64, reply: Reply },
-    ClientTimeout { client: u32, attempt: u64 },
-    ClientRetry { client: u32 },
+    ClientTurn {
+        client: u32,
+    },
+    Asks {
+        node: usize,
+        request: Request,
+    },
+    Answers {
+        client: u32,
+        attempt: u64,
+        reply: Reply,
+    },
+    ClientTimeout {
+        client: u32,
+        attempt: u64,
+    },
+    ClientRetry {
+        client: u32,
+    },
 }
 
 /// Everything.
@@ -58,6 +101,10 @@ pub(crate) struct World {
     pub(crate) next_store: u64,
     pub(crate) values: u64,
     pub(crate) events: u64,
+    /// A node at which the value that is being stored changes.
+    pub(crate) flipping: Option<usize>,
+    /// Outcomes that clients were told are unknown.
+    pub(crate) unknowns: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     waiting: BTreeMap<u64, Event>,
     numbers: u64,
@@ -88,6 +135,8 @@ impl World {
             dice,
             values: 0,
             events: 0,
+            flipping: None,
+            unknowns: 0,
             queue: BinaryHeap::new(),
             waiting: BTreeMap::new(),
             numbers: 0,
@@ -139,6 +188,7 @@ impl World {
             Event::Arrives { from, to, message, payload } => self.arrives(from, to, message, &payload),
             Event::Tick { node, boot } => self.tick(node, boot),
             Event::Synced { node, boot } => self.synced(node, boot),
+            Event::Written { node, boot, upto } => self.written(node, boot, upto),
             Event::Peer { node, boot, store } => {
                 // What is so now: of several notices only the last one's truth counts.
                 let reachable = self.index_of(store).is_some_and(|peer| self.are_linked(node, peer));
@@ -209,15 +259,21 @@ impl World {
         if self.is_paused(node, again) {
             return;
         }
-        let message = self.as_stored(message, payload);
+        let message = self.as_stored(node, message, payload);
         self.step(node, Input::Message { from, message }, payload);
+        self.flipping = None;
     }
 
     /// A follower computes the digest over what it is about to store, not over what it was told.
-    fn as_stored(&mut self, mut message: Message, payload: &Payload) -> Message {
+    fn as_stored(&mut self, node: usize, mut message: Message, payload: &Payload) -> Message {
         if let (Message::Write { item, .. }, Payload::Values(writes)) = (&mut message, payload) {
-            item.digest = writes.digest(item.op);
             self.ledger.item(item.op, writes);
+            item.digest = if self.nodes[node].flips && !writes.puts.is_empty() {
+                self.flipping = Some(node);
+                writes.flipped().digest(item.op)
+            } else {
+                writes.digest(item.op)
+            };
         }
         message
     }
@@ -298,6 +354,8 @@ impl World {
         self.nodes[node].start(now, nonce, config);
         let (boot, store) = (self.nodes[node].boot, self.nodes[node].store);
         self.trace.line(self.now, || format!("{store} starts (run {boot})"));
+        let out = self.nodes[node].process.as_mut().map(|process| std::mem::take(&mut process.out));
+        self.carry_out(node, out.unwrap_or_default(), &Payload::None);
         // The last transfer may have brought items in part: nothing below is given out one by one.
         let image = &self.nodes[node].disk.live;
         let floor = image.floor.max(image.durable.checkpoint.op);
@@ -345,6 +403,12 @@ impl World {
             let at = process.replica.checkpoint().op;
             if at != end {
                 return Some(format!("{} stands at {at} of {end}", node.store));
+            }
+            if node.bad {
+                return Some(format!("digests: {} holds what is wrong, and nobody noticed", node.store));
+            }
+            if process.replica.standing() != kvorum_sync::Standing::Whole {
+                return Some(format!("{} is being rebuilt", node.store));
             }
         }
         if self.control.next_step().is_some() {

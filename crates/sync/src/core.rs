@@ -124,6 +124,10 @@ impl Core {
     /// Hears of a commit point of the reign; its digest, where one came along, is compared on reaching exactly that point.
     pub(crate) fn hear_point(&mut self, point: OpId, digest: Option<Digest>) {
         self.announced = self.announced.max(point);
+        if digest.is_some() && point == self.log.checkpoint.op {
+            // An item brought the point before its digest came: it is compared all the same.
+            self.reached.push_back((point, self.log.checkpoint.digest));
+        }
         if let Some(digest) = digest
             && point > self.log.checkpoint.op
             && self.points.back().is_none_or(|(last, _)| *last < point)

@@ -164,7 +164,9 @@ impl Replica {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let role = match &self.role {
-            Role::Follower | Role::Candidate => self.lacked.is_none() && self.reads.is_empty(),
+            Role::Follower | Role::Candidate => {
+                self.lacked.is_none() && self.reads.is_empty() && !self.leads_nobody()
+            }
             Role::Manager(_) => false,
             Role::Leader(leader) => {
                 let point = leader.point(&self.core.log);

@@ -396,6 +396,10 @@ impl Replica {
     }
 
     fn tick_follower(&mut self, now: Moment, out: &mut Effects) {
+        if self.leads_nobody() {
+            let epoch = self.core.promise.epoch;
+            self.core.ask(now, Ask::StaleEpoch, epoch, out);
+        }
         let leader = self.leader();
         self.reads.tick(&self.core, now, leader, out);
         let epoch = self.core.log.epoch;
@@ -457,6 +461,14 @@ impl Replica {
                 out.push(Effect::Settled { op, outcome });
             }
         }
+    }
+
+    /// Whether all wait for this replica, which does not act in its reign any more: it restarted, or was fenced. The others reach it, and don't
+    /// know.
+    pub(crate) fn leads_nobody(&self) -> bool {
+        self.core.promise.manager == self.core.id
+            && self.core.promise.epoch != Epoch::ZERO
+            && matches!(self.role, Role::Follower | Role::Candidate)
     }
 
     pub(crate) fn is_leading(&self) -> bool {

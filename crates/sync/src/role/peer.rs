@@ -84,8 +84,13 @@ impl Leader {
             basis: Vec::new(),
             basis_end: core.log.basis_end,
             sources: self.sources(core, to, checkpoint.op),
-            head: OpId::new(self.promise.epoch, self.next - 1).max(checkpoint.op),
+            head: self.head(core).max(checkpoint.op),
         }))
+    }
+
+    /// The last item there is: of the basis, as long as nothing was proposed in this reign.
+    fn head(&self, core: &Core) -> OpId {
+        if self.next > 1 { OpId::new(self.promise.epoch, self.next - 1) } else { core.log.basis_end }
     }
 
     pub(crate) fn adopted(

@@ -9,5 +9,6 @@ mod model;
 mod moves;
 mod named;
 mod random;
+mod rebuilt;
 mod rules;
 mod store;
