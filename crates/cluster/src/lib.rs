@@ -9,10 +9,7 @@ pub mod backup;
 mod clock;
 mod commit;
 mod consistency;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "changes of the map are asked for by routing")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "changes of the map are asked for by routing"))]
 mod control;
 mod cursor;
 mod entity;
@@ -58,6 +55,6 @@ pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
 pub use runtime::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
-pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener};
+pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener, PeerTls};
 pub use stats::{NamespaceStats, NodeStats};
 pub use topology::{SlotRange, Topology, TopologyNode};

@@ -67,6 +67,11 @@ impl NamespaceId {
         self.shards
     }
 
+    /// The place of the shard that a key lies in.
+    pub fn place_of(self, key: &[u8]) -> u16 {
+        crate::keys::shard_of(self, key).place
+    }
+
     /// The number for `SELECT`, `None` for a namespace that has only a name.
     pub fn number(self) -> Option<u16> {
         (self.id < STRONG_NAMESPACES).then_some(self.id)

@@ -57,12 +57,27 @@ pub struct ClusterSettings {
     pub advertise: Option<String>,
     /// `host:port` of the RESP door as clients reach it; empty: there is none.
     pub resp: String,
+    /// `host:port` of the door for cluster clients as they reach it; empty: there is none.
+    pub resp_cluster: String,
     /// `host:port` of the HTTP door as clients reach it; empty: there is none.
     pub http: String,
     /// How it finds its cluster when its store has none yet.
     pub bootstrap: Bootstrap,
     /// What all nodes of the cluster know and nobody else; `None`: whoever reaches the listener is believed.
     pub secret: Option<Vec<u8>>,
+    /// Files for mutual TLS between the nodes; `None`: without.
+    pub tls: Option<PeerTls>,
+}
+
+/// Files for mutual TLS between nodes, PEM. Certificates must be good for the host in the node's peer address, for server and client authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTls {
+    /// This node's certificate, with those between it and the authority.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// The authority that signed the certificates of all nodes.
+    pub authority_file: PathBuf,
 }
 
 impl ClusterSettings {
@@ -73,9 +88,11 @@ impl ClusterSettings {
             listener,
             advertise: None,
             resp: String::new(),
+            resp_cluster: String::new(),
             http: String::new(),
             bootstrap: Bootstrap::Alone,
             secret: None,
+            tls: None,
         }
     }
 }

@@ -289,9 +289,9 @@ impl Map {
 }
 
 fn check_node(info: &NodeInfo) -> Result<(), Refused> {
-    let NodeInfo { name, peer, resp, http, .. } = info;
+    let NodeInfo { name, peer, resp, resp_cluster, http, .. } = info;
     let fits = |text: &String| text.len() <= NAME_BYTES_MAX;
-    if name.is_empty() || ![name, peer, resp, http].into_iter().all(fits) {
+    if name.is_empty() || ![name, peer, resp, resp_cluster, http].into_iter().all(fits) {
         return Err(Refused(format!("name and addresses of a node have 1 to {NAME_BYTES_MAX} bytes")));
     }
     if peer.is_empty() {

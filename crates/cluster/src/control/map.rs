@@ -51,6 +51,9 @@ pub(crate) struct NodeInfo {
     pub(crate) peer: String,
     /// `host:port` of the RESP door, as clients reach it; empty: none.
     pub(crate) resp: String,
+    /// `host:port` of the door for cluster clients, as they reach it; empty: none.
+    #[serde(default)]
+    pub(crate) resp_cluster: String,
     /// `host:port` of the HTTP door, as clients reach it; empty: none.
     pub(crate) http: String,
     /// The highest epoch under which this store ever wrote: epochs given out to it are above.

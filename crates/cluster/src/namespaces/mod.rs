@@ -1,5 +1,6 @@
 //! Making, changing and dropping namespaces.
 
+mod agreed;
 mod row;
 mod settings;
 mod table;
@@ -51,6 +52,9 @@ impl Namespaces {
     pub async fn create(&self, name: &str, settings: NamespaceSettings) -> Result<NamespaceInfo> {
         table::check_name(name)?;
         settings.check()?;
+        if let Some(cluster) = self.node.inner.cluster.get() {
+            return self.agree_on_new(cluster, name, settings).await;
+        }
         let (node, name) = (self.node.clone(), name.to_owned());
         blocking(move || node.inner.create_namespace(&name, &settings)).await
     }
@@ -60,6 +64,9 @@ impl Namespaces {
     /// # Errors
     /// [`Error::NoNamespace`]; [`Error::Invalid`] for settings that can't be.
     pub async fn set(&self, name: &str, changes: Vec<NamespaceChange>) -> Result<NamespaceInfo> {
+        if let Some(cluster) = self.node.inner.cluster.get() {
+            return self.agree_on_settings(cluster, name, changes).await;
+        }
         let (node, name) = (self.node.clone(), name.to_owned());
         blocking(move || node.inner.change_namespace(&name, &changes)).await
     }
@@ -69,6 +76,9 @@ impl Namespaces {
     /// # Errors
     /// [`Error::NoNamespace`]; [`Error::Invalid`] for those that are there from the start.
     pub async fn drop(&self, name: &str) -> Result<()> {
+        if let Some(cluster) = self.node.inner.cluster.get() {
+            return self.agree_on_drop(cluster, name).await;
+        }
         let (node, name) = (self.node.clone(), name.to_owned());
         blocking(move || node.inner.drop_namespace(&name)).await
     }

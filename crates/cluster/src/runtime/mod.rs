@@ -26,6 +26,7 @@ mod ticks;
 #[cfg_attr(not(test), expect(dead_code, reason = "begun by routing, which waits for members"))]
 mod waits;
 
+pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub(crate) use waits::Waits;
 

@@ -10,9 +10,9 @@ use crate::control::{self, Control, ControlParts, NamespaceRow, NodeInfo};
 use crate::error::{Error, Result};
 use crate::keys::SYSTEM_TREE;
 use crate::node::Inner;
-use crate::settings::{Bootstrap, ClusterSettings};
+use crate::settings::{Bootstrap, ClusterSettings, PeerTls};
 use crate::shard::{MemberConfig, MemberInput, Rows};
-use crate::transport::{Identity, Secret, Transport, TransportSettings};
+use crate::transport::{Identity, Secret, TlsSettings, Transport, TransportSettings};
 use kvorum_sync::{Epoch, StoreId};
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -57,6 +57,7 @@ impl Cluster {
         };
         let transport = TransportSettings {
             secret: settings.secret.as_deref().and_then(Secret::of),
+            tls: settings.tls.as_ref().map(tls),
             seed: (u128::from_le_bytes(random) >> 64) as u64,
             ..TransportSettings::default()
         };
@@ -146,6 +147,11 @@ thread_local! {
     pub(super) static OURS: Cell<bool> = const { Cell::new(false) };
 }
 
+fn tls(files: &PeerTls) -> TlsSettings {
+    let PeerTls { certificate_file, key_file, authority_file } = files.clone();
+    TlsSettings { certificate_file, key_file, authority_file }
+}
+
 fn control_parts(
     inner: &Inner,
     settings: &ClusterSettings,
@@ -157,6 +163,7 @@ fn control_parts(
         name: settings.name.clone(),
         peer: settings.advertise.clone().unwrap_or_else(|| settings.listener.address().to_string()),
         resp: settings.resp.clone(),
+        resp_cluster: settings.resp_cluster.clone(),
         http: settings.http.clone(),
         epoch: u32::try_from(inner.epoch).ok().and_then(Epoch::new).unwrap_or_default(),
     };

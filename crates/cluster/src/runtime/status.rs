@@ -41,6 +41,8 @@ pub struct NodeStatus {
     pub peer: String,
     /// Its RESP door; empty: none.
     pub resp: String,
+    /// Its door for cluster clients; empty: none.
+    pub resp_cluster: String,
     /// Its HTTP door; empty: none.
     pub http: String,
     /// `up`, `down`, `draining`, `leaving`.
@@ -133,6 +135,7 @@ impl Cluster {
                 name: row.info.name.clone(),
                 peer: row.info.peer.clone(),
                 resp: row.info.resp.clone(),
+                resp_cluster: row.info.resp_cluster.clone(),
                 http: row.info.http.clone(),
                 state: state_word(row.state),
                 votes: map.voters.contains(store),

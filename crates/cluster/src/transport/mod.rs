@@ -20,10 +20,6 @@ mod types;
 
 pub(crate) use stats::TransportStats;
 pub(crate) use types::{CallError, Channel, Handler, Identity, NotSent, TransportSettings};
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "named by the node once it opens as one of a cluster")
-)]
 pub(crate) use types::{Pending, Secret, TlsSettings};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {frame::decode_all, handshake::decode_handshake};
