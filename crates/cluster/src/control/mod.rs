@@ -27,6 +27,8 @@ mod storage_tests;
 #[cfg(test)]
 mod tests;
 mod voters;
+#[cfg(test)]
+mod wired_tests;
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use change::{Applied, Change};
