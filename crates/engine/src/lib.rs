@@ -149,7 +149,7 @@ mod view;
 mod wal;
 
 pub use batch::{Attributes, Batch};
-pub use check::{Checked, Salvaged, check, rebuild, salvage};
+pub use check::{CheckProgress, Checked, Salvaged, check, check_showing, rebuild, salvage};
 pub use compaction::CompactionStats;
 pub use error::{Error, Result};
 pub use iter::Range;

@@ -206,7 +206,11 @@ fn open_log(
             return Err(Error::damaged(
                 &path.join("CURRENT"),
                 0,
-                "the manifest of the store that wrote this log",
+                format!(
+                    "the manifest of the store that wrote the log in {0} (a log that was kept whole by wal_retention = all is enough: \
+                     `kvorum check {0} --rebuild TARGET` makes the store anew)",
+                    dir.display()
+                ),
                 "no file",
             ));
         }

@@ -62,6 +62,10 @@ pub struct StoreStats {
     pub levels: [LevelStats; LEVELS],
     /// The most sources that a lookup in one of the trees may have to ask.
     pub sources_max: u64,
+    /// How many sources a lookup may have to ask, in thousandths: the mean over all entries.
+    pub read_amplification_milli: u64,
+    /// Bytes of the deepest level in use of each tree, and of live values apart: about what a store without garbage would take.
+    pub settled_bytes: u64,
     /// Entries of all versions, tombstones among them.
     pub entries: u64,
     /// Bytes of blob files.
@@ -72,6 +76,8 @@ pub struct StoreStats {
     pub batches: u64,
     /// Their bytes: what write amplification is counted against.
     pub user_bytes: u64,
+    /// Bytes that went to the log.
+    pub log_written_bytes: u64,
     /// Bytes that flushes wrote.
     pub flushed_bytes: u64,
     /// Flushes.
@@ -112,10 +118,16 @@ pub struct LevelStats {
 }
 
 impl StoreStats {
-    /// Bytes written for each byte given, in thousandths: the log once, flushes and compactions.
+    /// Bytes written for each byte given, in thousandths: to the log, by flushes and compactions.
     pub fn write_amplification_milli(&self) -> u64 {
-        let written = self.user_bytes + self.flushed_bytes + self.compaction.written_bytes;
+        let written = self.log_written_bytes + self.flushed_bytes + self.compaction.written_bytes;
         written.saturating_mul(1000) / self.user_bytes.max(1)
+    }
+
+    /// Bytes of tables and blob files for each byte that a store without garbage would take, in thousandths; 1000 for one without files.
+    pub fn space_amplification_milli(&self) -> u64 {
+        let taken = self.table_bytes + self.blob_bytes;
+        taken.saturating_mul(1000).checked_div(self.settled_bytes).unwrap_or(1000)
     }
 }
 
@@ -124,10 +136,15 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
         let mut stats = figures(shared);
+        let mut asked = 0_u128;
         for tree in shared.tree_states() {
-            add_tree(&mut stats, &tree);
+            let before = stats.entries;
+            let sources = add_tree(&mut stats, &tree);
+            asked += u128::from(stats.entries - before) * u128::from(sources);
             stats.compaction_debt_bytes += shared.compaction_debt(&tree);
         }
+        let mean = asked * 1000 / u128::from(stats.entries.max(1));
+        stats.read_amplification_milli = u64::try_from(mean).unwrap_or(u64::MAX);
         stats
     }
 }
@@ -146,6 +163,7 @@ fn figures(shared: &Shared) -> StoreStats {
         cache_misses: cache.misses,
         batches: counters.batches.load(Relaxed),
         user_bytes: counters.record_bytes.load(Relaxed),
+        log_written_bytes: usage.written_bytes,
         flushes: counters.flushes.load(Relaxed),
         flushed_bytes: counters.flushed_bytes.load(Relaxed),
         late_entries: counters.late.load(Relaxed),
@@ -162,7 +180,8 @@ fn figures(shared: &Shared) -> StoreStats {
     }
 }
 
-fn add_tree(stats: &mut StoreStats, tree: &TreeState) {
+/// Adds a tree's figures; answers how many sources a lookup in it may have to ask.
+fn add_tree(stats: &mut StoreStats, tree: &TreeState) -> u64 {
     let sources = tree.sources.load_full();
     stats.trees += 1;
     stats.entries += tree.memory().entries;
@@ -175,16 +194,21 @@ fn add_tree(stats: &mut StoreStats, tree: &TreeState) {
         stats.table_bytes += table.meta.file_bytes;
         stats.entries += table.meta.properties.entries;
     }
-    stats.sources_max = stats.sources_max.max(sources_asked(&sources));
+    let asked = sources_asked(&sources);
+    stats.sources_max = stats.sources_max.max(asked);
+    let deepest = sources.levels.iter().filter(|tables| !tables.is_empty()).last();
+    stats.settled_bytes += deepest.map_or(0, |level| level.iter().map(|table| table.meta.file_bytes).sum());
     let live: u64 = live_bytes(sources.levels.tables().map(|table| &table.meta)).values().sum();
     let all: u64 = sources.blobs.iter().map(|blob| blob.meta.value_bytes).sum();
     stats.blob_bytes += sources.blobs.iter().map(|blob| blob.meta.file_bytes).sum::<u64>();
     stats.dead_blob_bytes += all.saturating_sub(live);
+    stats.settled_bytes += live;
     if let Some(first) = sources.first_unflushed()
         && stats.wal_pinned_by.as_ref().is_none_or(|(_, pinned)| first < *pinned)
     {
         stats.wal_pinned_by = Some((Arc::clone(&tree.name.read()), first));
     }
+    asked
 }
 
 fn sources_asked(sources: &Sources) -> u64 {

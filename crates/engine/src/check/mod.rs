@@ -75,10 +75,24 @@ impl Checked {
 /// # Errors
 /// `Locked` if it is open; `UnknownFormat`; `Damaged` if the manifest is, for without it nothing else can be judged; `Io`.
 pub fn check(path: impl AsRef<Path>, settings: &Settings, parts: &Parts) -> Result<Checked> {
+    check_showing(path, settings, parts, &mut |_| ())
+}
+
+/// As [`check`], and tells after each file how far it is.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_showing(
+    path: impl AsRef<Path>,
+    settings: &Settings,
+    parts: &Parts,
+    show: &mut dyn FnMut(CheckProgress),
+) -> Result<Checked> {
     let source = Source::open(path.as_ref(), settings, parts)?;
     let mut checked = Checked::default();
+    let of_bytes = source.state.trees.values().map(file_bytes).sum();
     for record in source.state.trees.values() {
-        source.check_tree(record, &mut checked)?;
+        source.check_tree(record, &mut checked, &mut |bytes| show(CheckProgress { bytes, of_bytes }))?;
     }
     let mut records = 0;
     let log = source.read_log(&mut |_, _| records += 1);
@@ -87,6 +101,21 @@ pub fn check(path: impl AsRef<Path>, settings: &Settings, parts: &Parts) -> Resu
     }
     checked.log_records = records;
     Ok(checked)
+}
+
+/// How far a [`check_showing`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckProgress {
+    /// Bytes of tables and blob files that were read.
+    pub bytes: u64,
+    /// Of so many. The log is read after them.
+    pub of_bytes: u64,
+}
+
+fn file_bytes(record: &TreeRecord) -> u64 {
+    let tables = record.levels.iter().flatten().map(|(meta, _)| meta.file_bytes);
+    tables.chain(record.blobs.values().map(|blob| blob.file_bytes)).sum()
 }
 
 /// A closed store, read but never written.
@@ -128,9 +157,15 @@ impl Source {
         Source { files, state, wal_dir, _lock: lock }
     }
 
-    fn check_tree(&self, record: &TreeRecord, checked: &mut Checked) -> Result<()> {
+    fn check_tree(
+        &self,
+        record: &TreeRecord,
+        checked: &mut Checked,
+        show: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         for (meta, _) in record.levels.iter().flatten() {
             checked.files += 1;
+            show(checked.bytes);
             checked.bytes += meta.file_bytes;
             let path = self.files.table_path(meta.id);
             let table = Table::open(Arc::clone(&self.files.fs), &path, meta.clone(), &self.files.cache);
@@ -146,7 +181,9 @@ impl Source {
             checked.files += 1;
             checked.bytes += blob.file_bytes;
             checked.note(blob.verify(&*self.files.fs, &self.files.blob_path(blob.id)))?;
+            show(checked.bytes);
         }
+        show(checked.bytes);
         Ok(())
     }
 

@@ -45,8 +45,8 @@ pub fn salvage(
 }
 
 /// Makes a new store in the empty folder `into` from nothing but a log that was kept whole
-/// ([`WalRetention::All`](crate::WalRetention::All)): the data folder may be lost. Nothing in `log` is changed. Floors, and what was taken in as
-/// files, the log does not know.
+/// ([`WalRetention::All`](crate::WalRetention::All)): the data folder may be lost. Nothing in `log` is changed. Floors are those of
+/// the last flush before the loss; what was taken in as files the log does not know.
 ///
 /// # Errors
 /// `Damaged` if the names of the trees in the log's folder are; else as [`salvage`].

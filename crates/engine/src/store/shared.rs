@@ -124,7 +124,8 @@ impl Shared {
                 Change::TreeCreated { .. } | Change::TreeDropped { .. } | Change::TreeNamed { .. }
             )
         };
-        let names_change = changes.iter().any(renamed);
+        // Floors alone are no reason: they rise all the time.
+        let catalog_changes = changes.iter().any(renamed) || (!trees.is_empty() && !changes.is_empty());
         let changes = |state: &StoreState| {
             // First: one of the changes may drop a tree whose floor rose.
             let mut all = risen_floors(state, &trees);
@@ -137,7 +138,7 @@ impl Shared {
         {
             self.log.poison(&error.to_string());
         }
-        if applied.is_ok() && names_change && self.settings.wal_retention == WalRetention::All {
+        if applied.is_ok() && catalog_changes && self.settings.wal_retention == WalRetention::All {
             let dir = self.settings.log_dir(&self.path);
             let written = self.versions.read(|state| write_catalog(&*self.parts.fs, &dir, state));
             // A log that is kept for ever is worth nothing without the names of its trees.

@@ -115,12 +115,7 @@ impl StoreState {
                 newest_only: record.newest_only,
             });
             changes.push(Change::Flushed { tree, upto: record.flushed });
-            for floor in FloorKind::ALL {
-                let value = record.floors[floor as usize - 1];
-                if value > 0 {
-                    changes.push(Change::Floor { tree, floor, value });
-                }
-            }
+            changes.extend(record.risen_floors().map(|(floor, value)| Change::Floor { tree, floor, value }));
             for (level, tables) in (0_u8..).zip(&record.levels) {
                 let added = |(meta, foreign): &(TableMeta, Option<Foreign>)| Change::TableAdded {
                     tree,
@@ -137,6 +132,11 @@ impl StoreState {
 }
 
 impl TreeRecord {
+    /// The floors that are not at the bottom.
+    pub(crate) fn risen_floors(&self) -> impl Iterator<Item = (FloorKind, u64)> {
+        FloorKind::ALL.into_iter().map(|floor| (floor, self.floor(floor))).filter(|(_, value)| *value > 0)
+    }
+
     pub(crate) fn floor(&self, floor: FloorKind) -> u64 {
         self.floors[floor as usize - 1]
     }

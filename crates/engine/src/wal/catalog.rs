@@ -1,5 +1,5 @@
-//! The trees' names beside a log that is kept for ever: its records know trees by their number only, and the folder that knows the names may be
-//! lost. The file is a manifest that holds nothing but trees.
+//! The trees' names and floors beside a log that is kept for ever: its records know trees by their number only, and the folder that knows the rest may be
+//! lost. Floors stand here as they were at the last edit of the file set that took one along: lower ones only keep more. The file is a manifest that holds nothing but trees.
 
 use crate::error::{Error, Result};
 use crate::fs::Fs;
@@ -9,11 +9,11 @@ use std::path::Path;
 /// Writes the trees of `state` into the log's folder, durably, in the place of what stood there.
 pub(crate) fn write_catalog(fs: &dyn Fs, dir: &Path, state: &StoreState) -> Result<()> {
     let mut changes = vec![Change::NextIds { file: 1, tree: state.next_tree }];
-    changes.extend(state.trees.iter().map(|(&tree, record)| Change::TreeCreated {
-        tree,
-        name: record.name.clone(),
-        newest_only: record.newest_only,
-    }));
+    for (&tree, record) in &state.trees {
+        let (name, newest_only) = (record.name.clone(), record.newest_only);
+        changes.push(Change::TreeCreated { tree, name, newest_only });
+        changes.extend(record.risen_floors().map(|(floor, value)| Change::Floor { tree, floor, value }));
+    }
     let number = read_manifest(fs, dir)?.map_or(0, |stored| stored.number) + 1;
     Manifest::create(fs, dir, number, &changes).map(drop)
 }

@@ -51,6 +51,8 @@ pub(crate) struct LogUsage {
     pub(crate) bytes: u64,
     /// The first sequence of the oldest one.
     pub(crate) oldest: Sequence,
+    /// Bytes of all groups written since the log was opened.
+    pub(crate) written_bytes: u64,
 }
 
 /// The write-ahead log. See the [module](super).
@@ -71,6 +73,7 @@ pub(crate) struct Log {
     synced: AtomicU64,
     acknowledged: AtomicU64,
     poisoned: AtomicBool,
+    written_bytes: AtomicU64,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -116,6 +119,7 @@ impl Log {
             synced: AtomicU64::new(last),
             acknowledged: AtomicU64::new(last),
             poisoned: AtomicBool::new(false),
+            written_bytes: AtomicU64::new(0),
             fs,
             _lock: lock,
         });
@@ -291,6 +295,7 @@ impl Log {
             segments: segments.sealed.len() as u64 + u64::from(segments.current_first.is_some()),
             bytes: sealed + current,
             oldest: oldest.unwrap_or_else(|| self.synced() + 1),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -339,6 +344,7 @@ impl Log {
             segments.sealed.extend(left);
             segments.current_first = Some(work.first);
         }
+        self.written_bytes.fetch_add(work.group.len() as u64, Ordering::Relaxed);
         writer.run(work)
     }
 

@@ -172,7 +172,12 @@ fn a_file_cut_short_is_found() {
 fn a_whole_store_checks_clean_and_nothing_in_it_changes() {
     let fs = small_store();
     let before: Vec<_> = fs.files().into_iter().map(|(path, _)| (fs.bytes(&path), path)).collect();
-    let checked = kvorum_engine::check(STORE, &settings(), &parts(&fs)).expect("it can be checked");
+    let mut shown = Vec::new();
+    let checked = kvorum_engine::check_showing(STORE, &settings(), &parts(&fs), &mut |at| shown.push(at));
+    let checked = checked.expect("it can be checked");
+    assert!(shown.len() > 3 && shown.is_sorted_by_key(|at| at.bytes), "{shown:?}");
+    assert!(shown.iter().all(|at| at.of_bytes == checked.bytes), "{shown:?}");
+    assert_eq!(shown.last().map(|at| at.bytes), Some(checked.bytes));
     assert!(checked.is_clean(), "{:?}", checked.damages);
     assert!(checked.files > 2 && checked.bytes > 500 && checked.log_records > 0, "{checked:?}");
     let after: Vec<_> = fs.files().into_iter().map(|(path, _)| (fs.bytes(&path), path)).collect();

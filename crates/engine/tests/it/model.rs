@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 const KEYS: u8 = 5;
 const VERSIONS: u64 = 12;
+/// Times at which values expire.
+const TIMES: u64 = 100;
 
 #[derive(Debug, Clone)]
 enum Write {
-    Put(u8, u64, u8),
+    /// A value that may expire.
+    Put(u8, u64, u8, Option<u64>),
     Delete(u8, u64),
     Retract(u8, u64),
     Clear(u64),
@@ -26,8 +29,8 @@ enum Write {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Writes of one batch, each in one of two trees.
-    Write(Vec<(bool, Write)>),
+    /// Writes of one batch, each in one of the trees.
+    Write(Vec<(usize, Write)>),
     Flush,
     Compact,
     Reopen,
@@ -36,6 +39,8 @@ enum Step {
     Floor(u64),
     /// Tombstones and clears up to here may go: whether a key was deleted or never was is then the same.
     TombstoneFloor(u64),
+    /// What expired up to here is deleted, sooner or later.
+    ExpiryFloor(usize, u64),
     Check {
         at: u64,
         hidden: Vec<u64>,
@@ -45,7 +50,8 @@ enum Step {
 fn a_write() -> impl Strategy<Value = Write> {
     let (key, version) = (0..KEYS, 1..=VERSIONS);
     prop_oneof![
-        8 => (key.clone(), version.clone(), any::<u8>()).prop_map(|(k, v, x)| Write::Put(k, v, x)),
+        6 => (key.clone(), version.clone(), any::<u8>()).prop_map(|(k, v, x)| Write::Put(k, v, x, None)),
+        2 => (key.clone(), version.clone(), any::<u8>(), 1..TIMES).prop_map(|(k, v, x, at)| Write::Put(k, v, x, Some(at))),
         2 => (key.clone(), version.clone()).prop_map(|(k, v)| Write::Delete(k, v)),
         3 => (key, version.clone()).prop_map(|(k, v)| Write::Retract(k, v)),
         1 => version.clone().prop_map(Write::Clear),
@@ -57,7 +63,7 @@ fn a_write() -> impl Strategy<Value = Write> {
 
 fn a_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        10 => prop::collection::vec((any::<bool>(), a_write()), 1..5).prop_map(Step::Write),
+        10 => prop::collection::vec((0..NAMES.len(), a_write()), 1..5).prop_map(Step::Write),
         6 => Just(Step::Flush),
         3 => Just(Step::Compact),
         1 => Just(Step::Reopen),
@@ -65,6 +71,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(Step::DropSnapshot),
         1 => (0..VERSIONS / 2).prop_map(Step::Floor),
         1 => (0..VERSIONS / 2).prop_map(Step::TombstoneFloor),
+        1 => (0..NAMES.len(), 0..TIMES).prop_map(|(tree, at)| Step::ExpiryFloor(tree, at)),
         6 => (0..=VERSIONS + 1, prop::collection::vec(1..=VERSIONS, 0..3)).prop_map(|(at, hidden)| Step::Check { at, hidden }),
     ]
 }
@@ -79,8 +86,9 @@ struct Done {
 
 #[derive(Debug, Default)]
 struct Model {
-    trees: [Vec<Done>; 2],
-    floors: [u64; 2],
+    trees: [Vec<Done>; NAMES.len()],
+    floors: [u64; NAMES.len()],
+    expiry_floors: [u64; NAMES.len()],
 }
 
 /// Version and value; nothing for a key that is deleted or never was.
@@ -94,7 +102,7 @@ fn value_of(x: u8) -> Vec<u8> {
 impl Model {
     fn lowest(&self, tree: usize, write: &Write) -> bool {
         let floor = self.floors[tree];
-        let (Write::Put(_, v, _)
+        let (Write::Put(_, v, ..)
         | Write::Delete(_, v)
         | Write::Retract(_, v)
         | Write::Clear(v)
@@ -113,8 +121,9 @@ impl Model {
         let mut clears: BTreeMap<u64, &Done> = BTreeMap::new();
         for done in &self.trees[tree] {
             match &done.write {
-                Write::Put(k, v, x) if *k == key && sees(*v, done.sequence) => {
-                    drop(versions.insert(*v, (done, Some(value_of(*x)), true)));
+                Write::Put(k, v, x, expires_at) if *k == key && sees(*v, done.sequence) => {
+                    let lives = expires_at.is_none_or(|at| at > self.expiry_floors[tree]);
+                    drop(versions.insert(*v, (done, lives.then(|| value_of(*x)), true)));
                 }
                 Write::Delete(k, v) if *k == key && sees(*v, done.sequence) => {
                     drop(versions.insert(*v, (done, None, true)));
@@ -145,6 +154,15 @@ impl Model {
     }
 }
 
+/// As it can be written to the tree.
+fn possible(tree: usize, write: &Write) -> Write {
+    match *write {
+        Write::Retract(key, version) if tree == NEWEST => Write::Delete(key, version),
+        Write::RetractClear(version) if tree == NEWEST => Write::Clear(version),
+        _ => write.clone(),
+    }
+}
+
 struct Run {
     fs: SimFs,
     store: Option<Store>,
@@ -152,14 +170,18 @@ struct Run {
     snapshots: Vec<Snapshot>,
 }
 
-const NAMES: [&str; 2] = ["one", "two"];
+const NAMES: [&str; 3] = ["one", "two", "newest"];
+/// The tree without history: only its newest state is asked for, and nothing is taken back in it.
+const NEWEST: usize = 2;
 
 impl Run {
     fn new() -> Run {
         let mut run = Run { fs: SimFs::new(1), store: None, model: Model::default(), snapshots: Vec::new() };
         run.open();
-        for name in NAMES {
-            run.store().tree(name, TreeSettings::default()).expect("a tree");
+        for (index, name) in NAMES.into_iter().enumerate() {
+            let settings =
+                if index == NEWEST { TreeSettings::newest_only() } else { TreeSettings::with_history() };
+            run.store().tree(name, settings).expect("a tree");
         }
         run
     }
@@ -201,17 +223,25 @@ impl Run {
                 self.model.floors[0] = self.model.floors[0].max(*floor);
             }
             Step::TombstoneFloor(floor) => self.tree(0).set_tombstone_floor(*floor).expect("raised"),
+            Step::ExpiryFloor(tree, floor) => {
+                self.tree(*tree).set_expiry_floor(*floor).expect("raised");
+                self.model.expiry_floors[*tree] = self.model.expiry_floors[*tree].max(*floor);
+            }
             Step::Check { at, hidden } => self.check(*at, hidden),
         }
     }
 
-    fn write(&mut self, writes: &[(bool, Write)]) {
+    fn write(&mut self, writes: &[(usize, Write)]) {
         let mut batch = Batch::new();
-        for (second, write) in writes {
-            let tree = self.tree(usize::from(*second));
+        let writes: Vec<_> = writes.iter().map(|(tree, write)| (*tree, possible(*tree, write))).collect();
+        for (index, write) in &writes {
+            let tree = self.tree(*index);
             let attributes = Attributes::default();
             match write {
-                Write::Put(k, v, x) => batch.put(&tree, &[*k], *v, &value_of(*x), attributes),
+                Write::Put(k, v, x, expires_at) => {
+                    let attributes = Attributes { expires_at: *expires_at, ..attributes };
+                    batch.put(&tree, &[*k], *v, &value_of(*x), attributes);
+                }
                 Write::Delete(k, v) => batch.delete(&tree, &[*k], *v, attributes),
                 Write::Retract(k, v) => batch.retract(&tree, &[*k], *v),
                 Write::Clear(v) => batch.clear(&tree, *v),
@@ -220,7 +250,7 @@ impl Run {
                 Write::RetractNote(v) => batch.retract_note(&tree, *v),
             }
         }
-        let below = writes.iter().any(|(second, write)| self.model.lowest(usize::from(*second), write));
+        let below = writes.iter().any(|(tree, write)| self.model.lowest(*tree, write));
         let mut written = self.store().write(&batch, Durability::Written);
         while let Err(Error::Busy { .. }) = written {
             self.store().flush().expect("flushed");
@@ -233,19 +263,16 @@ impl Run {
                 assert!(!below, "taken below the floor");
                 let first = commit.sequence() + 1 - writes.len() as u64;
                 commit.wait().expect("written");
-                for (sequence, (second, write)) in (first..).zip(writes) {
-                    self.model.trees[usize::from(*second)].push(Done {
-                        sequence,
-                        batch: first,
-                        write: write.clone(),
-                    });
+                for (sequence, (tree, write)) in (first..).zip(writes) {
+                    self.model.trees[tree].push(Done { sequence, batch: first, write });
                 }
             }
         }
     }
 
     fn check(&self, at: u64, hidden: &[u64]) {
-        for index in 0..2 {
+        for index in 0..NAMES.len() {
+            let (at, hidden) = if index == NEWEST { (u64::MAX, &[][..]) } else { (at, hidden) };
             let (tree, floor) = (self.tree(index), self.model.floors[index]);
             // What lies at or below the floor can't be pending any more.
             let hidden: Vec<u64> = hidden.iter().copied().filter(|v| *v > floor).collect();
@@ -265,11 +292,17 @@ impl Run {
         }
     }
 
+    /// Whether it is a value that has not expired: one that has may be there still, or be a tombstone by now.
+    fn lives(&self, tree: usize, found: &Found) -> bool {
+        found.is_value() && found.expires_at.is_none_or(|at| at > self.model.expiry_floors[tree])
+    }
+
     fn check_view(&self, index: usize, tree: &Tree, view: &View<'_>, upto: u64) {
         let mut expected = Vec::new();
         for key in 0..KEYS {
             let answer = self.model.get(index, key, view.at, upto, view.hidden);
-            let found = tree.get(&[key], view).expect("readable").filter(Found::is_value);
+            let lives = |found: &Found| self.lives(index, found);
+            let found = tree.get(&[key], view).expect("readable").filter(lives);
             assert_eq!(
                 found.as_ref().map(|f| (f.version, f.value.to_vec())),
                 answer,
@@ -281,13 +314,14 @@ impl Run {
                 answer.as_ref().map(|(v, _)| *v)
             );
             if let Cached::Ready(cached) = tree.get_cached(&[key], view).expect("readable") {
-                assert_eq!(cached.filter(Found::is_value), found);
+                assert_eq!(cached.filter(lives), found);
             }
             expected.extend(answer.map(|(version, value)| (vec![key], version, value)));
         }
         let read = |range: kvorum_engine::Range| -> Vec<_> {
             range
                 .map(|pair| pair.expect("readable"))
+                .filter(|(_, found)| self.lives(index, found))
                 .map(|(key, f)| (key.to_vec(), f.version, f.value.to_vec()))
                 .collect()
         };

@@ -3,7 +3,7 @@
 use crate::damage::{content, parts, settings, write};
 use kvorum_engine::fs::Fs;
 use kvorum_engine::fs::sim::SimFs;
-use kvorum_engine::{Error, Settings, Store, TreeSettings, WalRetention, rebuild};
+use kvorum_engine::{Error, Settings, Store, TreeSettings, View, WalRetention, rebuild};
 use std::path::Path;
 
 fn archived() -> Settings {
@@ -35,6 +35,8 @@ fn live(fs: &SimFs) -> Vec<String> {
         if life == 1 {
             store.swap_trees("one", "last").expect("they are swapped");
             let lines = content(&store).expect("it can be read");
+            let last = store.find_tree("last").expect("the tree is there");
+            last.set_floor(4).expect("raised");
             store.close().expect("it closes");
             return lines;
         }
@@ -55,6 +57,9 @@ fn a_lost_data_folder_is_rebuilt_from_the_log() {
     assert!(rebuilt.checked.is_clean() && rebuilt.operations > 100, "{rebuilt:?}");
     let store = Store::open("/new", settings(), parts(&fs)).expect("it opens");
     assert_eq!(content(&store).expect("it can be read"), expected);
+    let tree = store.find_tree("last").expect("the tree is there");
+    let below = tree.get(b"k", &View::at(3));
+    assert!(matches!(below, Err(Error::HistoryGone { floor: 4, .. })), "its floor came back: {below:?}");
     let again = rebuild("/log", "/new", &settings(), &parts(&fs));
     assert!(matches!(again, Err(Error::Invalid(_))), "a folder that holds something is left alone");
 }
@@ -68,5 +73,6 @@ fn an_empty_data_folder_beside_a_log_is_not_taken_for_a_new_store() {
     }
     let refused = Store::open("/store", archived(), parts(&fs)).expect_err("records without a manifest");
     assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains("kvorum check /log --rebuild"), "{refused}");
     assert!(fs.exists(Path::new("/log/CURRENT")).expect("a look"));
 }
