@@ -20,9 +20,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 /// What comes from another store.
 pub(crate) struct Arrived {
     /// The oldest first.
-    pub(crate) tables: Vec<TableMeta>,
-    /// What lies above is not seen.
-    pub(crate) ceiling: Version,
+    pub(crate) tables: Vec<(TableMeta, Foreign)>,
     pub(crate) blobs: Vec<Arc<BlobStore>>,
     pub(crate) clears: Vec<Cleared>,
     pub(crate) largest_version: Version,
@@ -110,13 +108,14 @@ impl Shared {
         let sealed = self.flush_held(std::slice::from_ref(tree), || {
             tree.sealed_largest.fetch_max(foreign.largest_version, Relaxed);
         })?;
-        let Arrived { tables, ceiling, blobs, clears, blobs_added: mut changes, .. } = foreign;
-        let foreign = Some(Foreign { ceiling });
-        let arrive = |meta: TableMeta| TableFile::new(&self.files, meta.arrived(sealed), foreign);
+        let Arrived { tables, blobs, clears, blobs_added: mut changes, .. } = foreign;
+        let arrive = |(meta, foreign): (TableMeta, Foreign)| {
+            TableFile::new(&self.files, meta.arrived(sealed), Some(foreign))
+        };
         let tables: Vec<_> = tables.into_iter().map(arrive).collect();
         changes.extend(tables.iter().map(|file| {
             let meta = Box::new(file.meta.clone());
-            Change::TableAdded { tree: tree.id, level: 0, meta, foreign }
+            Change::TableAdded { tree: tree.id, level: 0, meta, foreign: file.foreign }
         }));
         self.edit(changes, || {
             tree.sources.rcu(|sources| {

@@ -56,7 +56,7 @@ impl Member {
             }
             Effect::EndServing { transfer } => self.sources.end(transfer),
             Effect::Ingest { transfer, number, way, ceiling } => {
-                self.ingest((transfer, number), way, ceiling, beside);
+                self.ingest((transfer, number), way, ceiling, beside, out);
             }
             Effect::DropTransfer { transfer } => self.receiver.drop_transfer(transfer),
             Effect::Lead { epoch } => {

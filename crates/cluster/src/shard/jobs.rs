@@ -77,7 +77,7 @@ impl Job {
             }
             Kind::End(_) => Result_::Ended,
             Kind::Repeat { .. } => Result_::Repeat(Vec::new()),
-            Kind::Receive(job) => Result_::Receive(job.refuse()),
+            Kind::Receive(job) => Result_::Receive(Received::Refused(job)),
         })
     }
 }

@@ -9,7 +9,7 @@ use super::outbox::{MemberInput, Outbox};
 use super::recent::Recent;
 use super::row::Row;
 use super::rows::Rows;
-use super::transfer::{Receiver, Sources};
+use super::transfer::{Receiver, Sources, check_piece};
 use super::wire::ShardMessage;
 use super::writes::Payload;
 use crate::latch::ShardId;
@@ -114,7 +114,14 @@ impl Member {
                 item.keys = payload.keys().clone();
                 Beside::Writes(payload)
             }
-            Message::Piece(_) => Beside::Piece(payload),
+            Message::Piece(piece) => {
+                // Once the core has taken a piece nobody sends it again.
+                if let Err(expected) = check_piece(piece.way, &payload) {
+                    tracing::warn!(%from, expected, "a piece of a transfer makes no sense: dropped");
+                    return;
+                }
+                Beside::Piece(payload)
+            }
             _ => Beside::Nothing,
         };
         self.feed(now, Input::Message { from, message }, beside, out);

@@ -14,6 +14,7 @@ mod fixture;
 mod namespaces;
 mod restart;
 mod scan;
+mod shard;
 mod threads;
 mod transactions;
 mod upkeep;

@@ -1,6 +1,7 @@
 //! Trees as files: given out as links to their tables, and taken in from another store.
 
 use super::Tree;
+use super::origin::{ORIGIN, Origin};
 use super::state::with_operation;
 use crate::blob::BlobStore;
 use crate::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::fs::Fs;
 use crate::iter::{Cleared, Clears};
 use crate::sst::{TableIter, TableMeta};
 use crate::types::{Space, Version};
-use crate::version::{BlobFile, Change, Files, TableFile};
+use crate::version::{BlobFile, Change, Files, Foreign, TableFile};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ impl Tree {
             let to = dir.join(format!("{:012}.sst", table.id()));
             link(&*shared.parts.fs, &table.path(), &to)?;
             exported.files.push((to, table.meta.file_bytes));
+            exported.files.extend(Origin::write(&*shared.parts.fs, dir, table)?);
             exported.largest_version = exported.largest_version.max(table.meta.properties.largest_version);
         }
         for blob in record.blobs.values() {
@@ -71,8 +73,7 @@ impl Tree {
         shared.check_open()?;
         self.state.check_exists()?;
         let fs = &*shared.parts.fs;
-        let mut taken =
-            Taken { blobs: HashMap::new(), blobs_added: Vec::new(), tables: Vec::new(), paths: Vec::new() };
+        let mut taken = Taken::default();
         let result = self.take_in(files, ceiling, &mut taken);
         if result.is_err() {
             for path in &taken.paths {
@@ -95,32 +96,30 @@ impl Tree {
         for path in named("blob") {
             self.take_blob(path, taken)?;
         }
+        for path in named(ORIGIN) {
+            taken.origins.insert(path.with_extension("sst"), Origin::read(&*shared.parts.fs, path)?);
+        }
         for path in named("sst") {
-            self.take_table(path, taken)?;
+            self.take_table(path, ceiling, taken)?;
         }
         for dir in [&shared.files.tables_dir, &shared.files.blobs_dir] {
             shared.parts.fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         }
-        shared.install_foreign(&self.state, self.arrived(ceiling, taken)?)
+        shared.install_foreign(&self.state, self.arrived(taken)?)
     }
 
     /// What is to be installed: the first table given is the newest.
-    fn arrived(&self, ceiling: Version, taken: &mut Taken) -> Result<Arrived> {
+    fn arrived(&self, taken: &mut Taken) -> Result<Arrived> {
         let (files, tree) = (&self.shared.files, self.state.id);
         let added = |&blob: &BlobFile| Change::BlobAdded { tree, blob };
         let blobs_added = taken.blobs_added.iter().map(added).collect();
         let blobs = taken.blobs_added.iter().map(|&blob| BlobStore::new(files, blob)).collect();
-        let tables: Vec<TableMeta> = taken.tables.drain(..).rev().collect();
-        let largest_version = tables.iter().map(|meta| meta.properties.largest_version.min(ceiling)).max();
-        let clears = foreign_clears(files, &tables, ceiling)?;
-        Ok(Arrived {
-            tables,
-            ceiling,
-            blobs,
-            clears,
-            largest_version: largest_version.unwrap_or(0),
-            blobs_added,
-        })
+        let tables: Vec<(TableMeta, Foreign)> = taken.tables.drain(..).rev().collect();
+        let seen =
+            |(meta, foreign): &(TableMeta, Foreign)| meta.properties.largest_version.min(foreign.ceiling);
+        let largest_version = tables.iter().map(seen).max();
+        let clears = foreign_clears(files, &tables)?;
+        Ok(Arrived { tables, blobs, clears, largest_version: largest_version.unwrap_or(0), blobs_added })
     }
 
     fn take_blob(&self, from: &Path, taken: &mut Taken) -> Result<()> {
@@ -138,52 +137,69 @@ impl Tree {
         Ok(())
     }
 
-    fn take_table(&self, from: &Path, taken: &mut Taken) -> Result<()> {
+    fn take_table(&self, from: &Path, ceiling: Version, taken: &mut Taken) -> Result<()> {
         let shared = &self.shared;
         let id = shared.versions.new_file_id()?;
         let to = shared.files.table_path(id);
         taken.paths.push(to.clone());
         link(&*shared.parts.fs, from, &to)?;
         let mut meta = TableMeta::of_file(&*shared.parts.fs, &to, id)?;
-        for blob in &mut meta.properties.blobs {
-            let ours = taken.blobs.get(&blob.file);
+        let blobs = &mut meta.properties.blobs;
+        let origin = taken.origins.remove(from);
+        let ceiling = origin.as_ref().map_or(ceiling, |origin| origin.ceiling.min(ceiling));
+        let theirs = match origin.map(|origin| origin.blobs) {
+            Some(ids) if ids.len() == blobs.len() => ids,
+            Some(ids) => {
+                return Err(Error::Invalid(format!(
+                    "{} points into {} blob files, and {} names were given for them",
+                    from.display(),
+                    blobs.len(),
+                    ids.len()
+                )));
+            }
+            None => blobs.iter().map(|blob| blob.file).collect(),
+        };
+        for (blob, theirs) in blobs.iter_mut().zip(theirs) {
             let missing = || {
                 Error::Invalid(format!(
-                    "{} points into blob file {}, which was not given",
-                    from.display(),
-                    blob.file
+                    "{} points into blob file {theirs}, which was not given",
+                    from.display()
                 ))
             };
-            blob.file = *ours.ok_or_else(missing)?;
+            blob.file = *taken.blobs.get(&theirs).ok_or_else(missing)?;
         }
-        taken.tables.push(meta);
+        taken.tables.push((meta, Foreign { ceiling }));
         Ok(())
     }
 }
 
 /// What an ingestion has made so far.
+#[derive(Default)]
 struct Taken {
+    /// Of tables that were taken in there already.
+    origins: HashMap<PathBuf, Origin>,
     /// Their ids of blob files, and ours.
     blobs: HashMap<u64, u64>,
     blobs_added: Vec<BlobFile>,
-    tables: Vec<TableMeta>,
+    tables: Vec<(TableMeta, Foreign)>,
     paths: Vec<PathBuf>,
 }
 
 /// The clears that come along, by the count of this store: before everything that was written here.
-fn foreign_clears(files: &Arc<Files>, tables: &[TableMeta], ceiling: Version) -> Result<Vec<Cleared>> {
+fn foreign_clears(files: &Arc<Files>, tables: &[(TableMeta, Foreign)]) -> Result<Vec<Cleared>> {
     let mut clears = Clears::default();
     let mut operations = Vec::new();
-    for meta in tables.iter().filter(|meta| meta.properties.clears > 0) {
+    for (meta, foreign) in tables.iter().filter(|(meta, _)| meta.properties.clears > 0) {
         let file = TableFile::new(files, meta.clone(), None);
         let mut iter = TableIter::bulk(Arc::clone(file.table()?), Space::Clears);
         iter.seek_first()?;
         while let Some(head) = iter.head().copied() {
-            operations.push(head);
+            if head.version <= foreign.ceiling {
+                operations.push(head);
+            }
             iter.next()?;
         }
     }
-    operations.retain(|head| head.version <= ceiling);
     operations.sort_by_key(|head| head.sequence);
     for head in &operations {
         clears = with_operation(&clears, head, &[]);

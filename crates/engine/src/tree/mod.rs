@@ -2,6 +2,7 @@
 
 mod delta;
 mod ingest;
+mod origin;
 mod state;
 
 pub use delta::{Delta, DeltaEntry};

@@ -263,3 +263,36 @@ fn what_arrives_stands_between_what_was_and_what_comes_also_after_compactions_an
     target.compact().expect("compacted");
     check(&to);
 }
+
+#[test]
+fn what_came_as_files_goes_on_as_files() {
+    let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let first = open(dirs[0].path());
+    let tree = fill(&first);
+    let out = dirs[3].path().join("out");
+    let files: Vec<_> =
+        tree.export(&out).expect("exported").files.into_iter().map(|(path, _)| path).collect();
+
+    // The numbers of its own files are those of other files there.
+    let second = open(dirs[1].path());
+    let copy = second.tree("copy", TreeSettings::default()).expect("a tree");
+    for version in 50..53 {
+        put(&second, &copy, "own", version, &"x".repeat(5000));
+        second.flush().expect("flushed");
+    }
+    copy.ingest(&files, 30).expect("taken in");
+    put(&second, &copy, "later", 60, "after");
+
+    let again = dirs[4].path().join("again");
+    let files: Vec<_> =
+        copy.export(&again).expect("exported").files.into_iter().map(|(path, _)| path).collect();
+    let third = open(dirs[2].path());
+    let copied = third.tree("copied", TreeSettings::default()).expect("a tree");
+    copied.ingest(&files, 100).expect("taken in");
+    let view = View::newest();
+    assert_eq!(rows(&copied, &view), rows(&copy, &view), "also what the ceiling hid is hidden still");
+    assert!(rows(&copied, &view).iter().all(|(key, version, _)| *version != 31 || key == "own"));
+    third.flush().expect("flushed");
+    third.compact().expect("compacted");
+    assert_eq!(rows(&copied, &view), rows(&copy, &view));
+}

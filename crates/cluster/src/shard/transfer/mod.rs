@@ -8,6 +8,7 @@ mod receiver;
 mod serve;
 mod source;
 
+pub(super) use piece::check as check_piece;
 pub(super) use receive::{ReceiveJob, Received};
 pub(super) use receiver::{Receiver, Work};
 pub(super) use serve::Sources;

@@ -10,7 +10,7 @@
 use crate::shard::bytes_in::{Expected, Reader, put_counted, put_u64, put_varint};
 use crate::shard::writes::{Payload, Write, push_write};
 use bytes::Bytes;
-use kvorum_sync::OpId;
+use kvorum_sync::{OpId, Way};
 
 const LAST: u8 = 1;
 const LISTS: u8 = 2;
@@ -154,6 +154,15 @@ pub(super) fn files(piece: &Bytes) -> Result<FilesPiece, Expected> {
     Ok(FilesPiece { list, chunks })
 }
 
+/// Whether a piece is whole.
+pub(in crate::shard) fn check(way: Way, piece: &Bytes) -> Result<(), Expected> {
+    match way {
+        Way::Items => items(piece).map(drop),
+        Way::Delta => delta(piece).map(drop),
+        Way::Files => files(piece).map(drop),
+    }
+}
+
 fn begin(piece: &Bytes) -> Result<Reader<'_>, Expected> {
     let mut reader = Reader::new(piece);
     if reader.u8("flags")? & !(LAST | LISTS) != 0 {
@@ -162,11 +171,11 @@ fn begin(piece: &Bytes) -> Result<Reader<'_>, Expected> {
     Ok(reader)
 }
 
-/// The name of a table or blob file: a number, so that it can lead nowhere else.
+/// The name of a file of a tree: a number, so that it can lead nowhere else.
 fn name(reader: &mut Reader<'_>) -> Result<String, Expected> {
     let bytes = reader.counted("a file's name")?;
     let name = std::str::from_utf8(&bytes).map_err(|_| "a file's name")?;
-    let stem = name.strip_suffix(".sst").or(name.strip_suffix(".blob")).unwrap_or_default();
+    let stem = [".sst", ".blob", ".origin"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or_default();
     let is_number = !stem.is_empty() && stem.len() <= 20 && stem.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { Ok(name.to_owned()) } else { Err("the name of a table or blob file") }
 }

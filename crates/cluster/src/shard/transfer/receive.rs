@@ -5,7 +5,7 @@ use super::piece::{self, is_last};
 use crate::shard::note::{self, Came};
 use bytes::Bytes;
 use kvorum_engine::fs::Fs;
-use kvorum_engine::{Batch, Durability, Store, Tree, TreeSettings};
+use kvorum_engine::{Batch, Durability, Error, Store, Tree, TreeSettings};
 use kvorum_sync::{OpId, TransferId, Way};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,8 +106,10 @@ pub(in crate::shard) enum Received {
         /// Up to where history came in part, behind the last piece.
         upto: Option<OpId>,
         /// Whether it could be stored.
-        result: Result<(), String>,
+        result: kvorum_engine::Result<()>,
     },
+    /// There was no room for the job.
+    Refused(ReceiveJob),
 }
 
 impl ReceiveJob {
@@ -143,24 +145,6 @@ impl ReceiveJob {
             }
         }
     }
-
-    /// There is no room for the job.
-    pub(in crate::shard) fn refuse(self) -> Received {
-        let why = || Err("too much waits for the disk".to_owned());
-        match self {
-            ReceiveJob::Empty { .. } => Received::Empty(Err(kvorum_engine::Error::Closed)),
-            ReceiveJob::Begin { transfer, .. } => {
-                Received::Began { transfer, files: Err("too much waits for the disk".to_owned()) }
-            }
-            ReceiveJob::Files { files, number, .. } => {
-                Received::Files { files, number, last: false, result: why() }
-            }
-            ReceiveJob::Data { transfer, number, .. } => {
-                Received::Data { transfer, number, upto: None, result: why() }
-            }
-            ReceiveJob::Discard(_) | ReceiveJob::Retire { .. } => Received::Nothing,
-        }
-    }
 }
 
 fn take_files(
@@ -180,17 +164,18 @@ fn take_data(
     (way, ceiling): (Way, OpId),
     payload: &Bytes,
     own: &[OpId],
-) -> Result<(), String> {
+) -> kvorum_engine::Result<()> {
     let mut batch = Batch::new();
+    let strange = |expected| Error::Invalid(format!("a piece of a transfer lacks {expected}"));
     if way == Way::Items {
-        for item in piece::items(payload)? {
+        for item in piece::items(payload).map_err(strange)? {
             if item.op <= ceiling && own.binary_search(&item.op).is_err() {
                 item.payload.add_to(&mut batch, tree, item.op);
                 batch.note(tree, item.op.version(), &note::with_kind(&item.note, Came::Shipped));
             }
         }
     } else {
-        let delta = piece::delta(payload)?;
+        let delta = piece::delta(payload).map_err(strange)?;
         let clears = delta.clears.iter().filter(|version| **version <= ceiling.version());
         clears.for_each(|version| batch.clear(tree, *version));
         let entries = delta.entries.iter().filter(|(version, _)| *version <= ceiling.version());
@@ -199,8 +184,7 @@ fn take_data(
     if batch.is_empty() {
         return Ok(());
     }
-    let written = store.write_waiting(&batch, Durability::Synced).and_then(|commit| commit.wait());
-    written.map_err(|error| error.to_string())
+    store.write_waiting(&batch, Durability::Synced)?.wait()
 }
 
 /// Gives the shard's name to its tree, and drops the other one.

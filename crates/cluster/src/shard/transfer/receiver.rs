@@ -12,7 +12,7 @@ use crate::shard::open::MADE;
 use crate::shard::outbox::Outbox;
 use crate::shard::writes::Payload;
 use bytes::Bytes;
-use kvorum_engine::{Sequence, Tree};
+use kvorum_engine::{Error, Sequence, Tree};
 use kvorum_sync::{Input, Message, Moment, OpId, TransferId, Way};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -49,6 +49,10 @@ pub(in crate::shard) struct Receiver {
     staged_bytes: usize,
     /// Trees to be dropped once a sequence is durable.
     retiring: VecDeque<(Sequence, Tree, Tree)>,
+    /// Found no room; the next one before all others.
+    refused: Option<ReceiveJob>,
+    /// What the job in hand stores is not wanted any more.
+    void: bool,
     /// Trees and folders made in this run.
     made: u64,
 }
@@ -104,6 +108,7 @@ impl Receiver {
         self.staged.clear();
         self.staged_bytes = 0;
         self.installed_upto = OpId::ZERO;
+        self.void = true;
         self.queue.retain(|work| matches!(work, Work::Empty | Work::Discard(_) | Work::Retire { .. }));
         self.discard();
     }
@@ -116,13 +121,19 @@ impl Receiver {
         }
     }
 
-    fn stage(&mut self, payload: &Bytes, bytes_max: usize) -> Result<(), String> {
-        for item in piece::items(payload)? {
+    fn stage(&mut self, payload: &Bytes, bytes_max: usize) -> kvorum_engine::Result<()> {
+        let strange = |expected| Error::Invalid(format!("a piece of a transfer lacks {expected}"));
+        for item in piece::items(payload).map_err(strange)? {
             self.staged_bytes += item.payload.len();
             self.staged.insert(item.op, item.payload);
         }
         if self.staged_bytes > bytes_max {
-            return Err(format!("the basis has more than {bytes_max} bytes: raise the store's memory"));
+            return Err(Error::TooLarge {
+                what: "basis of an epoch",
+                size: self.staged_bytes as u64,
+                limit: bytes_max as u64,
+                setting: "memory_bytes",
+            });
         }
         Ok(())
     }
@@ -136,12 +147,15 @@ impl Member {
         way: Way,
         ceiling: Option<OpId>,
         beside: &Beside,
+        out: &mut Outbox,
     ) {
         let Beside::Piece(payload) = beside else { return };
         let payload = payload.clone();
         let Some(ceiling) = ceiling else {
-            let staged = self.receiver.stage(&payload, self.config.staged_bytes_max);
-            self.again.push_back((answer(transfer, number, staged, self), Beside::Nothing));
+            match self.receiver.stage(&payload, self.config.staged_bytes_max) {
+                Ok(()) => self.again.push_back((Input::Ingested { transfer, number }, Beside::Nothing)),
+                Err(error) => self.halt(error, out),
+            }
             return;
         };
         if self.receiver.current != Some(transfer) {
@@ -167,9 +181,14 @@ impl Member {
         if self.receiver.busy {
             return;
         }
+        if let Some(job) = self.receiver.refused.take() {
+            self.receiver.busy = true;
+            out.jobs.push(Job::receive(job));
+            return;
+        }
         while let Some(work) = self.receiver.queue.pop_front() {
             if let Some(job) = self.receive_job(work) {
-                self.receiver.busy = true;
+                (self.receiver.busy, self.receiver.void) = (true, false);
                 out.jobs.push(Job::receive(job));
                 return;
             }
@@ -211,6 +230,7 @@ impl Member {
         self.receiver.busy = false;
         match received {
             Received::Nothing => {}
+            Received::Refused(job) => self.receiver.refused = Some(job),
             Received::Empty(Ok(tree)) => self.started_over(&tree, out),
             Received::Empty(Err(error)) => self.halt(error, out),
             Received::Began { transfer, files } => match files {
@@ -245,7 +265,9 @@ impl Member {
                 }
             }
             Received::Data { transfer, number, upto, result } => match result {
-                Err(why) => self.failed(now, transfer, &why, out),
+                // Who goes on at another source would not get it again.
+                Err(error) if !self.receiver.void => self.halt(error, out),
+                Err(_) => {}
                 Ok(()) => {
                     if let Some(upto) = upto {
                         // Of an item that came as a delta only what was newest stands.
@@ -263,21 +285,12 @@ impl Member {
         self.feed(now, Input::Floors { floor, gc_floor }, Beside::Nothing, out);
     }
 
-    /// What came can't be stored: another source is asked.
+    /// Files that came can't be stored: another source is asked, and sends them from the start.
     fn failed(&mut self, now: Moment, transfer: TransferId, why: &str, out: &mut Outbox) {
-        let input = answer(transfer, 0, Err(why.to_owned()), self);
+        let (namespace, place) = (self.shard.namespace, self.shard.place);
+        tracing::warn!(namespace, place, why, "files of a transfer can't be stored here");
+        // As if the source had said so.
+        let input = Input::Message { from: self.replica.id(), message: Message::CannotServe { transfer } };
         self.feed(now, input, Beside::Nothing, out);
-    }
-}
-
-/// What the core hears of a piece: that it is here, or, as if the source had said so, that another one must be asked.
-fn answer(transfer: TransferId, number: u64, stored: Result<(), String>, member: &Member) -> Input {
-    match stored {
-        Ok(()) => Input::Ingested { transfer, number },
-        Err(why) => {
-            let (namespace, place) = (member.shard.namespace, member.shard.place);
-            tracing::warn!(namespace, place, why, "a piece of a transfer can't be stored here");
-            Input::Message { from: member.replica.id(), message: Message::CannotServe { transfer } }
-        }
     }
 }

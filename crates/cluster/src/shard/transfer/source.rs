@@ -65,7 +65,7 @@ struct DeltaOut {
     next: Option<DeltaEntry>,
     /// Sorted.
     doubtful: Vec<OpId>,
-    /// Clears are told with the first piece.
+    /// Told with the first piece.
     clears: Option<Vec<u64>>,
 }
 
@@ -172,7 +172,8 @@ impl Source {
         })?;
         let mut doubtful = doubtful.to_vec();
         doubtful.sort_unstable();
-        let clears = Some(delta.clears().to_vec());
+        // Who goes on behind a place has them: told again they would delete what came at their version.
+        let clears = behind.is_none().then(|| delta.clears().to_vec());
         let sent = |entry: &DeltaEntry| {
             behind.and_then(<[u8]>::split_first_chunk::<8>).is_some_and(|(version, key)| {
                 let version = u64::from_le_bytes(*version);
