@@ -26,7 +26,6 @@ mod namespaces;
 mod node;
 mod op_id;
 mod prefetch;
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
 mod route;
 mod runtime;
 mod session;
@@ -53,6 +52,7 @@ pub use namespaces::{
 };
 pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
+pub use route::Served;
 pub use runtime::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
 pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener, PeerTls};

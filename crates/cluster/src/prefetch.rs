@@ -120,6 +120,13 @@ impl Prefetch {
 }
 
 impl Fetched {
+    /// Nothing.
+    pub(crate) fn none() -> &'static Fetched {
+        static NONE: Fetched =
+            Fetched { keys: Vec::new(), scanned: Vec::new(), scans: 0, waited: Duration::ZERO, error: None };
+        &NONE
+    }
+
     fn add_scanned(&mut self, at: usize, scanned: Scanned) {
         self.scans += 1;
         self.scanned.retain(|(other, _)| *other != at);

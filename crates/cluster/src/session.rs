@@ -2,11 +2,14 @@
 
 use crate::commit::Commit;
 use crate::consistency::Consistency;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::namespace::NamespaceId;
 use crate::prefetch::{Fetched, Prefetch};
 use bytes::Bytes;
 use kvorum_model::{Args, CommandSpec, Reply};
+
+/// Keys that a connection watches at most.
+const WATCHED_KEYS_MAX: usize = 65_536;
 
 /// One command to be executed.
 #[derive(Clone, Copy)]
@@ -24,6 +27,8 @@ pub struct Request<'a> {
 pub struct Session {
     /// What the connection asks of its reads and writes.
     pub consistency: Consistency,
+    /// The id of the next request that writes: its retry under the same id, on whatever connection, is not executed again.
+    pub request_id: Option<Bytes>,
     pub(crate) fetched: Fetched,
 }
 
@@ -84,6 +89,14 @@ impl Watched {
     /// Nothing watched.
     pub fn new() -> Watched {
         Watched::default()
+    }
+
+    /// Refuses more keys than a connection may watch.
+    pub(crate) fn check_room(&self, keys: usize) -> Result<()> {
+        if self.keys.len() + keys > WATCHED_KEYS_MAX {
+            return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));
+        }
+        Ok(())
     }
 
     /// Forgets all (`UNWATCH`, and after `EXEC` and `DISCARD`).

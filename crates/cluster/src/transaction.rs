@@ -8,10 +8,7 @@ use crate::node::Node;
 use crate::prefetch::{Fetched, Prefetch};
 use crate::session::{Outcome, Request, Session, Transaction, Watched};
 use bytes::Bytes;
-use kvorum_model::Stop;
-
-/// Keys that a connection watches at most.
-const WATCHED_KEYS_MAX: usize = 65_536;
+use kvorum_model::{ErrorReply, Reply, Stop};
 
 pub(crate) fn transaction(
     node: &Node,
@@ -35,12 +32,29 @@ pub(crate) fn transaction(
         plan.latches.insert(shard_of(*namespace, key));
     }
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
+    if let Some(id) = &session.request_id {
+        evaluation.name(id);
+    }
     let outcome = run(&mut evaluation, requests, watched);
+    if !matches!(outcome, Outcome::Blocked(_)) {
+        session.request_id = None;
+    }
     let (sequence, durability) = evaluation.rests_on();
     Transaction { outcome, commit: commit(node, sequence, durability) }
 }
 
 fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watched: &Watched) -> Outcome {
+    match evaluation.remembered(requests) {
+        None => {}
+        Some(Ok(Reply::Array(replies))) => return written(evaluation, Outcome::Done(replies)),
+        Some(Ok(_)) => {
+            return Outcome::Refused(Error::Invalid("the request id was used for another command".into()));
+        }
+        Some(Err(Stop::Error(error))) => return Outcome::Refused(Error::Invalid(without_code(&error))),
+        Some(Err(Stop::WouldRead)) => {
+            return Outcome::Refused(Error::Storage("a record is not in memory".into()));
+        }
+    }
     match evaluation.is_unchanged(watched) {
         Ok(true) => {}
         Ok(false) => {
@@ -61,8 +75,15 @@ fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watche
             return Outcome::Blocked(evaluation.prefetch(needs, rest, true));
         }
     }
-    evaluation.hold_to_batch();
+    if evaluation.hold_to_batch() && evaluation.is_named() {
+        evaluation.remember(requests, &Reply::Array(replies.clone()));
+    }
     written(evaluation, Outcome::Done(replies))
+}
+
+/// What an error says, without its code.
+fn without_code(error: &ErrorReply) -> String {
+    error.text().strip_prefix("ERR ").unwrap_or(error.text()).to_owned()
 }
 
 /// The outcome, once what it rests on is written.
@@ -102,9 +123,7 @@ pub(crate) fn watch(
     if namespace.mode() == Mode::Available {
         return Err(Error::NeedsStrong);
     }
-    if watched.keys.len() + keys.len() > WATCHED_KEYS_MAX {
-        return Err(Error::Invalid(format!("a connection can watch {WATCHED_KEYS_MAX} keys")));
-    }
+    watched.check_room(keys.len())?;
     // No latches: `EXEC` compares under them.
     let plan = Plan::new();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);

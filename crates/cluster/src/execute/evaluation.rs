@@ -51,6 +51,8 @@ pub(crate) struct Evaluation<'n, 'r> {
     pub(super) rests: Rests,
     pub(super) missing: RefCell<Option<Missing>>,
     stamp: Cell<Option<u64>>,
+    /// The key of the record of the request under evaluation, if it has an id.
+    pub(super) named: Option<Vec<u8>>,
     pub(super) fetched: Fetched,
     /// Fetched and of no use any more.
     pub(super) spent: Fetched,
@@ -86,6 +88,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             rests: Rests::default(),
             missing: RefCell::default(),
             stamp: Cell::default(),
+            named: None,
             fetched,
             spent: Fetched::default(),
         };
@@ -148,6 +151,10 @@ impl<'n, 'r> Evaluation<'n, 'r> {
         last: bool,
         replies: &mut [Reply],
     ) -> Result<Result<Reply, Stop>, Room> {
+        let is_named = self.named.is_some() && self.isolation == Isolation::Each;
+        if is_named && let Some(reply) = self.remembered(std::slice::from_ref(request)) {
+            return Ok(reply);
+        }
         let saw_overlay = Cell::new(false);
         self.known = KnownShard::of(request, self.shards.get(at).copied().flatten());
         let reply = self.evaluate(run, request, &saw_overlay).and_then(|reply| {
@@ -164,6 +171,9 @@ impl<'n, 'r> Evaluation<'n, 'r> {
                 self.write(at, replies)?;
             }
             self.apply(request.namespace, last);
+            if let (true, Ok(reply)) = (is_named, &reply) {
+                self.remember(std::slice::from_ref(request), reply);
+            }
         }
         if saw_overlay.get() || !self.effects.is_empty() {
             self.dependents.push(replies.len());

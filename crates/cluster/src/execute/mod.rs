@@ -3,11 +3,8 @@
 mod all_keys;
 mod blocked;
 mod evaluation;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the router once the members of shards are there")
-)]
 pub(crate) mod group;
+mod named;
 mod overlay;
 mod plan;
 mod view;
@@ -38,7 +35,12 @@ pub(crate) fn execute(
     let mut rests_on = (0, Durability::Buffered);
     while progress.executed < requests.len() && progress.blocked.is_none() {
         let rest = requests.get(progress.executed..).unwrap_or_default();
-        let round = rest.get(..ROUND_REQUESTS_MAX).unwrap_or(rest);
+        // A request with an id is a round for itself.
+        let requests_max = match session.request_id.as_ref().and_then(|_| named::place(rest)) {
+            Some(before) => before.max(1),
+            None => ROUND_REQUESTS_MAX,
+        };
+        let round = rest.get(..requests_max).unwrap_or(rest);
         let (executed, (sequence, durability)) =
             execute_round(node, session, round, replies, &mut progress.blocked);
         progress.executed += executed;
@@ -65,6 +67,10 @@ fn execute_round(
     let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::Each);
     let work = plan.work.take();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
+    let named = session.request_id.take_if(|_| named::place(requests) == Some(0));
+    if let Some(id) = &named {
+        evaluation.name(id);
+    }
     let ready = requests.get(..plan.ready).unwrap_or_default();
     let first = replies.len();
     let (mut executed, mut needs) = (ready.len(), None);
@@ -89,6 +95,9 @@ fn execute_round(
         && let Some(work) = work
     {
         *blocked = Some(Prefetch::new(node, work, Fetched::default()));
+    }
+    if executed == 0 {
+        session.request_id = session.request_id.take().or(named);
     }
     (executed, evaluation.rests_on())
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 pub(crate) const FROM_ONE: u8 = 1;
 
 impl Evaluation<'_, '_> {
-    /// Adds everything that a transaction has changed to the batch, of each key the last change.
-    pub(crate) fn hold_to_batch(&mut self) {
+    /// Adds everything that a transaction has changed to the batch, of each key the last change. Answers whether there is anything.
+    pub(crate) fn hold_to_batch(&mut self) -> bool {
         for namespace in self.overlay.cleared() {
             for (shard, tree) in self.inner.trees(*namespace) {
                 if let Some(writer) = self.latches.get_mut(shard) {
@@ -32,6 +32,7 @@ impl Evaluation<'_, '_> {
             };
             put(&mut self.batch, tree, version, change.namespace, &change.effect);
         }
+        !self.batch.is_empty()
     }
 
     /// Writes the batch; the requests from `next` on go into another. If the store does not take it, the replies that assumed it become the

@@ -3,10 +3,19 @@
 mod attempt;
 mod bytes;
 mod codec;
+mod door;
+mod here;
 mod join;
+mod keyspace;
+mod member_reads;
 mod plan;
 pub(crate) mod reply;
+mod router;
+mod serve;
+mod whole;
 
 pub(crate) use bytes::Reader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::{decode_answer, decode_ask};
+pub(crate) use door::answer;
+pub use serve::Served;

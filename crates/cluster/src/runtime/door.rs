@@ -1,6 +1,8 @@
 //! What arrives from other nodes, and to whom it goes.
 
 use super::Cluster;
+use crate::node::{Inner, Node};
+use crate::route;
 use crate::transport::{Channel, Handler, Identity, Pending};
 use bytes::Bytes;
 use kvorum_engine::Error;
@@ -12,11 +14,17 @@ use std::sync::{Arc, OnceLock, Weak};
 #[derive(Default)]
 pub(super) struct Door {
     cluster: OnceLock<Weak<Cluster>>,
+    node: OnceLock<Weak<Inner>>,
 }
 
 impl Door {
-    pub(super) fn open(&self, cluster: &Arc<Cluster>) {
+    pub(super) fn open(&self, cluster: &Arc<Cluster>, node: &Arc<Inner>) {
+        let _ = self.node.set(Arc::downgrade(node));
         let _ = self.cluster.set(Arc::downgrade(cluster));
+    }
+
+    fn node(&self) -> Option<Node> {
+        Some(Node { inner: self.node.get()?.upgrade()? })
     }
 
     fn cluster(&self) -> Option<Arc<Cluster>> {
@@ -40,7 +48,11 @@ impl Handler for Door {
         let Some(cluster) = self.cluster() else { return refuse("the node is starting") };
         match channel {
             Channel::Control => Box::pin(async move { cluster.control.handle_call(from, &body).await }),
-            Channel::Shard | Channel::Forward | Channel::Entity => refuse("this node answers no such calls"),
+            Channel::Forward => match self.node() {
+                Some(node) => Box::pin(async move { route::answer(&node, body).await }),
+                None => refuse("the node is starting"),
+            },
+            Channel::Shard | Channel::Entity => refuse("this node answers no such calls"),
         }
     }
 

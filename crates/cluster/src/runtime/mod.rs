@@ -23,12 +23,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod ticks;
-#[cfg_attr(not(test), expect(dead_code, reason = "begun by routing, which waits for members"))]
 mod waits;
 
+pub(crate) use moments::now;
 pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
-pub(crate) use waits::Waits;
+pub(crate) use waits::{Wait, Waits};
 
 use crate::control::Control;
 use crate::latch::ShardId;

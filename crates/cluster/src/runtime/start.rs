@@ -92,7 +92,7 @@ impl Cluster {
             stopped,
             threads: Mutex::new(vec![control_thread]),
         });
-        door.open(&cluster);
+        door.open(&cluster, inner);
         cluster.start_threads(inner)?;
         Ok(cluster)
     }

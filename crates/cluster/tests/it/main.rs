@@ -5,6 +5,7 @@ mod support;
 
 mod available;
 mod backup;
+mod cluster;
 mod cold;
 mod commands;
 mod crash;

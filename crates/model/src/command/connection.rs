@@ -84,6 +84,13 @@ const CLIENT: &[CommandSpec] = &[
         )])
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs("7.2.0", "Tells which client library the connection is used by."),
+    session("client|requestid", 3, SessionCommand::ClientRequestId)
+        .flags(QUIET)
+        .arguments(&[Argument::string("request-id")])
+        .docs(
+            super::OWN,
+            "Names the next command or transaction that writes: executed once, however often it comes under this name.",
+        ),
     session("client|info", 2, SessionCommand::ClientInfo)
         .flags(QUIET)
         .tips(&["nondeterministic_output"])

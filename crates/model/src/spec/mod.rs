@@ -61,6 +61,7 @@ pub enum SessionCommand {
     ClientSetInfo,
     ClientList,
     ClientInfo,
+    ClientRequestId,
     Time,
     Shutdown,
     Save,

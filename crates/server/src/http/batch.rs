@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::json::{put_text, text};
 use super::keys::named;
-use super::run::{Job, run, unexpected};
+use super::run::{Job, request_id, run, unexpected};
 use super::{Answer, collect_json};
 use crate::shared::Shared;
 use base64::Engine as _;
@@ -48,8 +48,9 @@ pub(super) async fn batch(
     let commands: Vec<_> = words.iter().map(Vec::as_slice).collect();
     let expected: Vec<_> =
         operations.iter().filter_map(|operation| Some((operation.key(), operation.if_version?))).collect();
+    let request_id = request_id(headers)?;
     for _ in 0..TRIES_MAX {
-        let job = Job { expected: &expected, ..Job::as_one(namespace, consistency) };
+        let job = Job { expected: &expected, request_id, ..Job::as_one(namespace, consistency) };
         if let Some(replies) = run(shared, job, &commands).await? {
             return results(&operations, &replies);
         }

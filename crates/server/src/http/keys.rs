@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::json::{put_text, text};
 use super::query::Query;
-use super::run::{Job, run, run_one, unexpected};
+use super::run::{Job, request_id, run, run_one, unexpected};
 use super::{Answer, collect, only};
 use crate::shared::Shared;
 use hyper::body::Incoming;
@@ -41,7 +41,7 @@ pub(super) async fn one(
 ) -> Result<Response<Body>, Answer> {
     only(&head.method, &[Method::GET, Method::PUT, Method::DELETE])?;
     let consistency = consistency(&Query::parse(head.uri.query().unwrap_or_default()))?;
-    let job = Job::in_order(namespace, consistency);
+    let job = Job { request_id: request_id(&head.headers)?, ..Job::in_order(namespace, consistency) };
     if head.method == Method::GET {
         return get(shared, job, key, &head.headers).await;
     }

@@ -1,9 +1,14 @@
 //! Commands on behalf of HTTP: the one place where they are given to the node.
 
 use super::Answer;
+use crate::session;
 use crate::shared::Shared;
+use bytes::Bytes;
 use hyper::StatusCode;
-use kvorum_cluster::{Commit, Consistency, NamespaceId, Outcome, Prefetch, Request, Session, Watched};
+use hyper::header::{HeaderMap, HeaderValue};
+use kvorum_cluster::{
+    Commit, Consistency, NamespaceId, Outcome, Prefetch, Request, Served, Session, Watched,
+};
 use kvorum_model::{Args, Reply, resolve};
 
 /// What is to be run.
@@ -12,6 +17,8 @@ pub(super) struct Job<'j> {
     pub(super) consistency: Consistency,
     /// Whether all are to be executed as one.
     pub(super) atomic: bool,
+    /// The id of the request, under which it is executed once however often it comes.
+    pub(super) request_id: Option<&'j [u8]>,
     /// Versions that keys must have; only for what is executed as one.
     pub(super) expected: &'j [(&'j [u8], u64)],
 }
@@ -19,13 +26,23 @@ pub(super) struct Job<'j> {
 impl Job<'_> {
     /// Commands in a namespace, one after the other.
     pub(super) fn in_order(namespace: NamespaceId, consistency: Consistency) -> Job<'static> {
-        Job { namespace, consistency, atomic: false, expected: &[] }
+        Job { namespace, consistency, atomic: false, request_id: None, expected: &[] }
     }
 
     /// Commands in a namespace, as one.
     pub(super) fn as_one(namespace: NamespaceId, consistency: Consistency) -> Job<'static> {
         Job { atomic: true, ..Job::in_order(namespace, consistency) }
     }
+}
+
+/// The id that a request gives itself, so that it may be sent again.
+pub(super) fn request_id(headers: &HeaderMap) -> Result<Option<&[u8]>, Answer> {
+    let Some(id) = headers.get("idempotency-key").map(HeaderValue::as_bytes) else { return Ok(None) };
+    if session::request_id(id).is_none() {
+        let text = format!("Idempotency-Key has 1 to {} bytes", session::REQUEST_ID_BYTES_MAX);
+        return Err(Answer::text(StatusCode::BAD_REQUEST, text));
+    }
+    Ok(Some(id))
 }
 
 /// Runs one command and waits until its reply may be told.
@@ -48,12 +65,24 @@ pub(super) async fn run(
     }
     let mut session = Session::new();
     session.consistency = job.consistency;
+    session.request_id = job.request_id.map(Bytes::copy_from_slice);
+    let is_clustered = shared.node.is_clustered();
+    if !job.atomic && is_clustered {
+        return Ok(Some(shared.node.serve(&mut session, &requests).await));
+    }
     if !job.atomic {
         return in_order(shared, &mut session, &requests).await.map(Some);
     }
     let mut watched = Watched::new();
     for (key, version) in job.expected {
         watched.expect(job.namespace, key, *version);
+    }
+    if is_clustered {
+        return match shared.node.serve_transaction(&mut session, &requests, &watched).await {
+            Served::Done(replies) => Ok(Some(replies)),
+            Served::Changed => Ok(None),
+            Served::Error(error) => Err(unexpected(&Reply::Error(error))),
+        };
     }
     loop {
         let done = shared.node.transaction(&mut session, &requests, &watched);
@@ -107,6 +136,7 @@ pub(super) fn unexpected(reply: &Reply) -> Answer {
             let status = match error.code() {
                 "ERR" | "WRONGTYPE" | "CROSSSLOT" => StatusCode::BAD_REQUEST,
                 "CONFLICT" => StatusCode::CONFLICT,
+                "UNKNOWN" => StatusCode::GATEWAY_TIMEOUT,
                 "BUSY" | "MISCONF" | "TRYAGAIN" | "CLUSTERDOWN" => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };

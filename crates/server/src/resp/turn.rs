@@ -111,11 +111,18 @@ impl Turn {
         if let Some(last) = pending.last() {
             self.session.client.facts.lock().last_command = last.spec.name;
         }
+        let is_clustered = self.session.shared.node.is_clustered();
         let mut done = 0;
         while done < pending.len() {
             let end = (done + self.chunk).min(pending.len());
             let first = done;
             let mut bytes = 0;
+            if is_clustered {
+                let rest = pending.get(done..end).unwrap_or_default();
+                self.replies = self.session.shared.node.serve(&mut self.session.node, rest).await;
+                bytes = self.output.append(&mut self.replies, None, self.session.protocol);
+                done = end;
+            }
             while done < end {
                 let rest = pending.get(done..end).unwrap_or_default();
                 let node = &self.session.shared.node;
@@ -177,6 +184,12 @@ impl Turn {
     }
 
     async fn watch(&mut self, args: Args<'_>, stream: &mut TcpStream) -> io::Result<Reply> {
+        if self.session.shared.node.is_clustered() {
+            let session = &mut self.session;
+            let node = &session.shared.node;
+            let watching = node.serve_watch(session.namespace, args.from(1), &mut session.watched).await;
+            return Ok(watching.map_or_else(Reply::Error, |()| Reply::Ok));
+        }
         loop {
             let session = &mut self.session;
             let watching = session.shared.node.watch(
@@ -204,6 +217,11 @@ impl Turn {
                 return Ok(());
             }
         };
+        if self.session.shared.node.is_clustered() {
+            let reply = self.session.serve_queue(&queue).await;
+            self.output.push(&reply, self.session.protocol);
+            return self.send_if_long(stream).await;
+        }
         loop {
             match self.session.run_queue(&queue) {
                 Ok((reply, commit)) => {

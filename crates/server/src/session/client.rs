@@ -9,6 +9,14 @@ use kvorum_model::{Args, ErrorReply, Reply};
 /// Longest name that a connection may give itself, bytes: it is kept and listed.
 const NAME_BYTES_MAX: usize = 1024;
 
+/// Longest id of a request, bytes: shards keep it for a while.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The id of a request, if it can be one.
+pub(crate) fn request_id(id: &[u8]) -> Option<Bytes> {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()).then(|| Bytes::copy_from_slice(id))
+}
+
 /// Refuses names that would break the lines of `CLIENT LIST`.
 pub(super) fn check_name(name: &[u8]) -> Result<(), ErrorReply> {
     if name.len() > NAME_BYTES_MAX {
@@ -55,6 +63,14 @@ impl Session {
         } else {
             facts.library_version = text;
         }
+        Ok(Reply::Ok)
+    }
+
+    /// `CLIENT REQUESTID id`.
+    pub(super) fn name_request(&mut self, id: &[u8]) -> Result<Reply, ErrorReply> {
+        self.node.request_id = Some(request_id(id).ok_or_else(|| {
+            ErrorReply::new(format!("ERR a request id has 1 to {REQUEST_ID_BYTES_MAX} bytes"))
+        })?);
         Ok(Reply::Ok)
     }
 

@@ -9,6 +9,7 @@ mod save;
 mod transaction;
 mod waiting;
 
+pub(crate) use client::{REQUEST_ID_BYTES_MAX, request_id};
 pub(crate) use connection::REDIS_VERSION;
 pub(crate) use transaction::Queue;
 pub(crate) use waiting::is_waiting;
@@ -190,6 +191,7 @@ impl Session {
             C::ClientSetName => self.set_client_name(args.at(2)),
             C::ClientSetInfo => self.set_client_info(args),
             C::ClientList => self.client_list(args),
+            C::ClientRequestId => self.name_request(args.at(2)),
             C::ClientInfo => Ok(self.client_info()),
             C::Time => Ok(connection::time()),
             C::BgSave => self.background_save(args),

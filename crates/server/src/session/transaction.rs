@@ -2,7 +2,7 @@
 
 use super::Session;
 use bytes::Bytes;
-use kvorum_cluster::{Commit, Outcome, Prefetch, Request};
+use kvorum_cluster::{Commit, Outcome, Prefetch, Request, Served};
 use kvorum_model::{Args, CommandSpec, ErrorReply, Reply, Run, SessionCommand};
 
 /// Commands between `MULTI` and `EXEC`.
@@ -108,9 +108,29 @@ impl Session {
             }
         };
         self.watched.clear();
+        Ok((self.put_together(queue, &words, replies), done.commit))
+    }
+
+    /// As [`run_queue`](Session::run_queue), on a node of a cluster: waits until the reply may be told.
+    pub(crate) async fn serve_queue(&mut self, queue: &Queue) -> Reply {
+        let words: Vec<Vec<&[u8]>> =
+            queue.commands.iter().map(|command| command.words.iter().map(Bytes::as_ref).collect()).collect();
+        let shared = std::sync::Arc::clone(&self.shared);
+        let requests = self.requests(queue, &words);
+        let served = shared.node.serve_transaction(&mut self.node, &requests, &self.watched).await;
+        self.watched.clear();
+        match served {
+            Served::Done(replies) => self.put_together(queue, &words, replies),
+            Served::Changed => Reply::NilArray,
+            Served::Error(error) => Reply::Error(error),
+        }
+    }
+
+    /// The node's replies with those of commands that concern the connection, which are executed now.
+    fn put_together(&mut self, queue: &Queue, words: &[Vec<&[u8]>], replies: Vec<Reply>) -> Reply {
         let mut replies = replies.into_iter();
         let mut all = Vec::with_capacity(queue.commands.len());
-        for (command, words) in queue.commands.iter().zip(&words) {
+        for (command, words) in queue.commands.iter().zip(words) {
             let reply = match command.spec.run {
                 Run::Data(_) | Run::Keyspace(_) => replies.next(),
                 _ => Some(match self.own(command.spec, Args::new(words)) {
@@ -120,7 +140,7 @@ impl Session {
             };
             all.push(reply.unwrap_or(Reply::Nil));
         }
-        Ok((Reply::Array(all), done.commit))
+        Reply::Array(all)
     }
 
     /// The queue's requests to the node, each in the namespace that the `SELECT`s before it choose.

@@ -6,10 +6,13 @@
 //! - A reply that rests on an expiry after the time of the shard's last item waits for an item that carries the time.
 
 mod evaluator;
-mod record;
+pub(super) mod record;
 #[cfg(test)]
 mod tests;
 mod view;
+
+pub(crate) use evaluator::{Command, Transacted, commands, transaction, versions};
+pub(crate) use record::{Named, record_key};
 
 use crate::fetching::Fetching;
 use crate::namespace::NamespaceId;
@@ -94,6 +97,13 @@ pub(crate) enum Stopped {
     ColdRecord,
     /// One batch takes no more.
     Full,
+}
+
+impl Item<'_> {
+    /// Everything in the shard is deleted.
+    pub(crate) fn clear() -> Item<'static> {
+        Item { clears: true, ..Item::default() }
+    }
 }
 
 fn add(ops: &mut Ops, op: OpId) {

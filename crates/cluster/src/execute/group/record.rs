@@ -21,7 +21,7 @@ pub(crate) struct Named<'n> {
 
 /// What a record says to a command with its id.
 #[derive(Debug, PartialEq)]
-pub(super) enum Remembered {
+pub(crate) enum Remembered {
     /// It was executed, with this reply.
     Reply(Reply),
     /// The id was another command's.
@@ -37,7 +37,7 @@ pub(crate) fn record_key(id: &[u8]) -> Vec<u8> {
 }
 
 /// Tells commands apart.
-pub(super) fn fingerprint<'w>(commands: impl Iterator<Item = &'w [&'w [u8]]>) -> u128 {
+pub(crate) fn fingerprint<'w>(commands: impl Iterator<Item = &'w [&'w [u8]]>) -> u128 {
     let mut hasher = Xxh3::new();
     for words in commands {
         hasher.update(&(words.len() as u64).to_le_bytes());
@@ -53,7 +53,7 @@ pub(super) fn fingerprint<'w>(commands: impl Iterator<Item = &'w [&'w [u8]]>) ->
     hasher.digest128()
 }
 
-pub(super) fn encode(fingerprint: u128, answer: &Reply) -> Vec<u8> {
+pub(crate) fn encode(fingerprint: u128, answer: &Reply) -> Vec<u8> {
     let mut to = BytesMut::new();
     to.put_u128_le(fingerprint);
     reply::put(answer, &mut to);
@@ -61,7 +61,7 @@ pub(super) fn encode(fingerprint: u128, answer: &Reply) -> Vec<u8> {
 }
 
 /// Reads a record; `None` if it makes no sense.
-pub(super) fn decode(record: &Bytes, fingerprint: u128) -> Option<Remembered> {
+pub(crate) fn decode(record: &Bytes, fingerprint: u128) -> Option<Remembered> {
     let (known, _) = record.split_first_chunk::<16>()?;
     if u128::from_le_bytes(*known) != fingerprint {
         return Some(Remembered::Other);

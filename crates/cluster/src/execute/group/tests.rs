@@ -1,5 +1,4 @@
-use super::evaluator::{Commanded, Transacted, commands, transaction, versions};
-use super::record::{Named, record_key};
+use super::evaluator::Commanded;
 use super::*;
 use crate::keys::with_user_key;
 use crate::prefetch::Fetched;

@@ -1,0 +1,215 @@
+//! The node of a cluster as connections see it.
+
+use super::attempt::Kind;
+use super::codec::{Answer, Said, Work};
+use super::plan::cross_shard;
+use super::router::{Asked, Router, Wish};
+use crate::consistency::ReadMode;
+use crate::error::{Error, Result};
+use crate::keys::shard_of;
+use crate::latch::ShardId;
+use crate::namespace::{Mode, NamespaceId};
+use crate::node::Node;
+use crate::session::{Request, Session, Watched};
+use bytes::Bytes;
+use kvorum_model::{ErrorReply, Reply, Run};
+
+/// What a transaction came to.
+#[derive(Debug)]
+pub enum Served {
+    /// Executed: a reply for each request.
+    Done(Vec<Reply>),
+    /// Not executed: a watched key has changed.
+    Changed,
+    /// The error that stands for all replies.
+    Error(ErrorReply),
+}
+
+impl Node {
+    /// Whether the node is one of a cluster. Then it executes by [`serve`](Node::serve) and its like.
+    pub fn is_clustered(&self) -> bool {
+        self.inner.cluster.get().is_some()
+    }
+
+    /// Executes requests, in the order of their replies, wherever the keys are kept, and waits until their replies may be told.
+    pub async fn serve(&self, session: &mut Session, requests: &[Request<'_>]) -> Vec<Reply> {
+        let Some(cluster) = self.inner.cluster.get() else {
+            return self.serve_alone(session, requests).await;
+        };
+        let router = Router { node: self, cluster };
+        let mut replies = Vec::with_capacity(requests.len());
+        while let Some(first) = requests.get(replies.len()) {
+            let rest = requests.get(replies.len()..).unwrap_or_default();
+            if let Run::Keyspace(kind) = first.spec.run
+                && first.namespace.mode() == Mode::Strong
+            {
+                replies.push(router.keyspace(kind, first).await);
+                continue;
+            }
+            // Those of one kind that follow each other: commands over all keys see what came before.
+            let is_alike = |request: &&Request<'_>| match first.namespace.mode() {
+                Mode::Available => request.namespace.mode() == Mode::Available,
+                Mode::Strong => {
+                    request.namespace.mode() == Mode::Strong && !matches!(request.spec.run, Run::Keyspace(_))
+                }
+            };
+            let alike = rest.get(..rest.iter().take_while(is_alike).count().max(1)).unwrap_or_default();
+            if first.namespace.mode() == Mode::Available {
+                replies.extend(self.serve_alone(session, alike).await);
+                continue;
+            }
+            let named = alike.iter().position(|request| request.spec.is_write());
+            let id = if named.is_some() { session.request_id.take() } else { None };
+            let read = self.read_mode(session, first.namespace);
+            let wish = Wish { read, id: named.zip(id.as_deref()) };
+            replies.extend(router.requests(alike, wish).await);
+        }
+        replies
+    }
+
+    fn read_mode(&self, session: &Session, namespace: NamespaceId) -> ReadMode {
+        let of_namespace = || self.inner.namespaces.get(namespace.id()).map(|kept| kept.settings().read);
+        session.consistency.read.or_else(of_namespace).unwrap_or_default()
+    }
+
+    /// What this node executes without the others: waits until its replies may be told.
+    async fn serve_alone(&self, session: &mut Session, requests: &[Request<'_>]) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(requests.len());
+        while let Some(rest) = requests.get(replies.len()..).filter(|rest| !rest.is_empty()) {
+            let before = replies.len();
+            let progress = self.execute(session, rest, &mut replies);
+            if let Some(commit) = progress.commit
+                && let Err(error) = commit.durable().await
+            {
+                replies.iter_mut().skip(before).for_each(|reply| *reply = error.reply());
+            }
+            if let Some(prefetch) = progress.blocked {
+                match tokio::task::spawn_blocking(move || prefetch.run()).await {
+                    Ok(fetched) => session.resume(fetched),
+                    Err(error) => replies.push(Error::Storage(error.to_string()).reply()),
+                }
+            }
+        }
+        replies
+    }
+
+    /// Executes requests as one, on the shard that has all their keys, unless a watched key has changed.
+    pub async fn serve_transaction(
+        &self,
+        session: &mut Session,
+        requests: &[Request<'_>],
+        watched: &Watched,
+    ) -> Served {
+        let Some(cluster) = self.inner.cluster.get() else {
+            return Served::Error(ErrorReply::new("ERR this node is not one of a cluster"));
+        };
+        let id = session.request_id.take();
+        let shard = match one_shard(requests, watched) {
+            Ok(Some(shard)) => shard,
+            Ok(None) => return answered_by_words(requests),
+            Err(error) => return Served::Error(error),
+        };
+        let (namespace, shard) = shard;
+        let words = |request: &Request<'_>| {
+            request.args.words().iter().map(|word| Bytes::copy_from_slice(word)).collect()
+        };
+        let work = Work::Transaction {
+            watched: watched.keys.iter().map(|(_, key, version)| (key.clone(), *version)).collect(),
+            commands: requests.iter().map(words).collect(),
+        };
+        let kind = match (requests.iter().any(|request| request.spec.is_write()), &id) {
+            (false, _) => Kind::Read,
+            (true, Some(_)) => Kind::Named,
+            (true, None) => Kind::Write,
+        };
+        let router = Router { node: self, cluster };
+        match router.ask(shard, namespace, kind, &work, id.as_deref()).await {
+            Asked::Answer(Answer::Changed) => Served::Changed,
+            Asked::Answer(Answer::Said { all, .. }) => match all.into_iter().next() {
+                Some(Said::Reply(Reply::Array(replies))) if replies.len() == requests.len() => {
+                    Served::Done(replies)
+                }
+                Some(Said::Reply(Reply::Error(error))) => Served::Error(error),
+                _ => Served::Error(unknown_transaction()),
+            },
+            Asked::Answer(_) | Asked::Unknown => Served::Error(unknown_transaction()),
+            Asked::Refused(error) => Served::Error(error),
+        }
+    }
+
+    /// Adds `keys` to `watched` with the versions they have now.
+    ///
+    /// # Errors
+    /// If a shard can't be asked, or too many keys are watched.
+    pub async fn serve_watch(
+        &self,
+        namespace: NamespaceId,
+        keys: &[&[u8]],
+        watched: &mut Watched,
+    ) -> Result<(), ErrorReply> {
+        let Some(cluster) = self.inner.cluster.get() else {
+            return Err(ErrorReply::new("ERR this node is not one of a cluster"));
+        };
+        if namespace.mode() == Mode::Available {
+            return Err(ErrorReply::needs_strong());
+        }
+        watched.check_room(keys.len()).map_err(|error| ErrorReply::new(error.resp()))?;
+        let router = Router { node: self, cluster };
+        for key in keys {
+            let work = Work::Versions(vec![Bytes::copy_from_slice(key)]);
+            let asked = router.ask(shard_of(namespace, key), namespace, Kind::Read, &work, None).await;
+            match asked {
+                Asked::Answer(Answer::Versions(versions)) => {
+                    watched.expect(namespace, key, versions.first().copied().unwrap_or(0));
+                }
+                Asked::Refused(error) => return Err(error),
+                Asked::Answer(_) | Asked::Unknown => return Err(router.refusal(shard_of(namespace, key))),
+            }
+        }
+        Ok(())
+    }
+}
+
+type Shard = (NamespaceId, ShardId);
+
+/// The shard of all keys of a transaction, and of all that are watched; `None` if there are no keys.
+fn one_shard(requests: &[Request<'_>], watched: &Watched) -> Result<Option<Shard>, ErrorReply> {
+    let mut one: Option<Shard> = None;
+    let mut add = |namespace: NamespaceId, key: &[u8]| {
+        if namespace.mode() == Mode::Available {
+            return Err(ErrorReply::needs_strong());
+        }
+        let shard = (namespace, shard_of(namespace, key));
+        if *one.get_or_insert(shard) == shard { Ok(()) } else { Err(cross_shard()) }
+    };
+    for request in requests {
+        if matches!(request.spec.run, Run::Keyspace(_)) {
+            let text = format!(
+                "CROSSSLOT {} concerns all shards: in a cluster it can't be inside MULTI",
+                request.spec.name
+            );
+            return Err(ErrorReply::new(text));
+        }
+        for key in request.spec.keys_of(request.args) {
+            add(request.namespace, key)?;
+        }
+    }
+    for (namespace, key, _) in &watched.keys {
+        add(*namespace, key)?;
+    }
+    Ok(one)
+}
+
+fn answered_by_words(requests: &[Request<'_>]) -> Served {
+    let answer = |request: &Request<'_>| match request.spec.run {
+        Run::Answer(answer) => answer(request.args).unwrap_or_else(Reply::Error),
+        _ => Reply::Error(ErrorReply::new(format!("ERR {} names no key", request.spec.name))),
+    };
+    Served::Done(requests.iter().map(answer).collect())
+}
+
+fn unknown_transaction() -> ErrorReply {
+    ErrorReply::new(
+        "UNKNOWN the outcome of the transaction is not known: it may have been executed, or may yet be",
+    )
+}

@@ -1,0 +1,412 @@
+//! Three nodes in one process: any of them takes any command.
+
+use kvorum_cluster::{
+    Bootstrap, ClusterSettings, ClusterStatus, NamespaceId, Node, NodeSettings, PeerListener, ReadMode,
+    Request, Served, Session, Watched,
+};
+use kvorum_model::{Args, Reply, resolve};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Far longer than anything here takes: a test that hangs says where.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct World {
+    dir: TempDir,
+    addresses: Vec<SocketAddr>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl World {
+    async fn new() -> World {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let listeners: Vec<_> = (0..3).map(|_| PeerListener::bind(loopback).unwrap()).collect();
+        let addresses = listeners.iter().map(PeerListener::address).collect();
+        let mut world = World { dir: TempDir::new().unwrap(), addresses, nodes: Vec::new() };
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let node = world.open(number, listener);
+            world.nodes.push(Some(node));
+        }
+        for node in world.nodes.iter().flatten() {
+            let led = |status: &ClusterStatus| {
+                !status.shards.is_empty() && status.shards.iter().all(|shard| shard.led)
+            };
+            if tokio::time::timeout(PATIENCE, node.cluster_until(led)).await.is_err() {
+                panic!("not every shard is led: {:#?}", node.cluster_status());
+            }
+        }
+        world
+    }
+
+    fn open(&self, number: usize, listener: PeerListener) -> Node {
+        let mut settings = NodeSettings::new(self.dir.path().join(format!("n{number}")));
+        settings.memory_bytes = 16 << 20;
+        let mut cluster = ClusterSettings::new(format!("n{number}"), listener);
+        let named = |(number, address): (usize, &SocketAddr)| (format!("n{number}"), address.to_string());
+        cluster.bootstrap = Bootstrap::Peers(self.addresses.iter().enumerate().map(named).collect());
+        settings.cluster = Some(cluster);
+        Node::open(settings).unwrap()
+    }
+
+    fn node(&self, number: usize) -> &Node {
+        self.nodes[number].as_ref().unwrap()
+    }
+
+    fn client(&self, number: usize) -> Client {
+        Client { node: self.node(number).clone(), session: Session::new(), namespace: NamespaceId::ZERO }
+    }
+}
+
+/// A connection to one of the nodes.
+struct Client {
+    node: Node,
+    session: Session,
+    namespace: NamespaceId,
+}
+
+fn words(line: &str) -> Vec<&[u8]> {
+    line.split(' ').map(str::as_bytes).collect()
+}
+
+fn request<'r>(namespace: NamespaceId, words: &'r [&'r [u8]]) -> Request<'r> {
+    let args = Args::new(words);
+    Request { namespace, spec: resolve(args).unwrap(), args }
+}
+
+impl Client {
+    /// Executes commands, separated by ` · `, as one buffer.
+    async fn all(&mut self, lines: &str) -> Vec<Reply> {
+        let words: Vec<Vec<&[u8]>> = lines.split(" · ").map(words).collect();
+        let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
+        let serving = self.node.serve(&mut self.session, &requests);
+        let replies = tokio::time::timeout(PATIENCE, serving).await.expect("an answer");
+        assert_eq!(replies.len(), requests.len());
+        replies
+    }
+
+    async fn call(&mut self, line: &str) -> Reply {
+        self.all(line).await.remove(0)
+    }
+
+    async fn code(&mut self, line: &str) -> String {
+        code(&self.call(line).await)
+    }
+
+    async fn exec(&mut self, lines: &str, watched: &Watched) -> Served {
+        let words: Vec<Vec<&[u8]>> = lines.split(" · ").map(words).collect();
+        let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
+        self.node.serve_transaction(&mut self.session, &requests, watched).await
+    }
+
+    /// Watches a key of the namespace.
+    async fn watch(&self, key: &str) -> Watched {
+        let mut watched = Watched::new();
+        self.node.serve_watch(self.namespace, &[key.as_bytes()], &mut watched).await.unwrap();
+        watched
+    }
+}
+
+fn code(reply: &Reply) -> String {
+    match reply {
+        Reply::Error(error) => error.code().to_owned(),
+        reply => panic!("not an error: {reply:?}"),
+    }
+}
+
+fn number(reply: &Reply) -> i64 {
+    match reply {
+        Reply::Integer(number) => *number,
+        reply => panic!("not a number: {reply:?}"),
+    }
+}
+
+fn text(reply: &Reply) -> String {
+    match reply {
+        Reply::Bulk(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+        reply => panic!("not a text: {reply:?}"),
+    }
+}
+
+fn list(reply: &Reply) -> &[Reply] {
+    match reply {
+        Reply::Array(list) => list,
+        reply => panic!("not a list: {reply:?}"),
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test);
+}
+
+#[test]
+fn any_node_takes_any_command() {
+    run(async {
+        let world = World::new().await;
+        for at in 0..3 {
+            let (mut here, mut there) = (world.client(at), world.client((at + 1) % 3));
+            strings(&mut here, &mut there).await;
+            many_keys(&mut here, &mut there).await;
+            transactions(&mut here, &mut there).await;
+            over_all_keys(&mut here, &mut there).await;
+            reads(&mut here, &mut there).await;
+            names(&mut here, &mut there).await;
+        }
+        inactive(&world).await;
+    });
+}
+
+async fn strings(here: &mut Client, there: &mut Client) {
+    let version = text(&here.call("SETV k v").await);
+    assert_eq!(there.call("GET k").await, Reply::bulk("v"));
+    assert_eq!(
+        list(&there.call("GETV k").await)[..],
+        [Reply::bulk("v"), Reply::bulk(&version), Reply::bulk("stable")]
+    );
+    assert_eq!(there.code("SET k w IFVERSION 1").await, "CONFLICT");
+    assert_eq!(there.call(&format!("SET k w IFVERSION {version}")).await, Reply::Ok);
+    assert_eq!(here.call("SETNX k x").await, Reply::Integer(0));
+    assert_eq!(here.call("APPEND k !").await, Reply::Integer(2));
+    assert_eq!(there.code("INCR k").await, "ERR");
+    assert_eq!(there.call("SET k v PX 5000000").await, Reply::Ok);
+    assert!(number(&here.call("PTTL k").await) > 0);
+    assert_eq!(here.call("PERSIST k").await, Reply::Integer(1));
+    assert_eq!(there.call("PEXPIRE k 1").await, Reply::Integer(1));
+    while here.call("GET k").await != Reply::Nil {}
+    assert_eq!(there.call("EXISTS k").await, Reply::Integer(0), "what has expired for one has for all");
+    assert_eq!(there.call("TYPE k").await, Reply::Simple("none".into()));
+}
+
+async fn many_keys(here: &mut Client, there: &mut Client) {
+    let replies = here
+        .all("SET a 1 · SET b 2 · INCR a · GET b · PING · SET c 3 · INCR a · MGET a b c none a · GET a · INCRBY b 5 · GET b")
+        .await;
+    let (number, ok, bulk) = (Reply::Integer, Reply::Ok, |text: &str| Reply::bulk(text));
+    let all = Reply::Array(vec![bulk("3"), bulk("2"), bulk("3"), Reply::Nil, bulk("3")]);
+    let pong = Reply::Simple("PONG".into());
+    let expected = [
+        ok.clone(),
+        ok.clone(),
+        number(2),
+        bulk("2"),
+        pong,
+        ok,
+        number(3),
+        all,
+        bulk("3"),
+        number(7),
+        bulk("7"),
+    ];
+    assert_eq!(replies, expected);
+    assert_eq!(there.call("EXISTS a b c none a").await, number(4));
+    assert_eq!(there.call("TOUCH a b c").await, number(3));
+    assert_eq!(there.code("MSET a 1 b 2").await, "CROSSSLOT");
+    assert_eq!(there.call("MSET {t}a 1 {t}b 2").await, Reply::Ok);
+    assert_eq!(here.call("MSETNX {t}b 1 {t}c 2").await, number(0));
+    assert_eq!(here.call("MGET {t}a {t}b {t}c").await, Reply::Array(vec![bulk("1"), bulk("2"), Reply::Nil]));
+    assert_eq!(here.call("DEL a b c none").await, number(3));
+    assert_eq!(here.call("UNLINK {t}a {t}b").await, number(2));
+    assert_eq!(there.call("EXISTS a b c {t}a {t}b").await, number(0));
+}
+
+async fn transactions(here: &mut Client, there: &mut Client) {
+    let none = Watched::new();
+    let done = here.exec("SET {m}a 1 · INCR {m}a · GET {m}a · SET {m}b x", &none).await;
+    let expected = [Reply::Ok, Reply::Integer(2), Reply::bulk("2"), Reply::Ok];
+    assert!(matches!(&done, Served::Done(replies) if replies[..] == expected), "{done:?}");
+    let watched = there.watch("{m}a").await;
+    here.call("SET {m}b y").await;
+    let unchanged = there.exec("APPEND {m}a !", &watched).await;
+    assert!(
+        matches!(&unchanged, Served::Done(replies) if replies[..] == [Reply::Integer(2)]),
+        "{unchanged:?}"
+    );
+    let changed = here.exec("DEL {m}a", &watched).await;
+    assert!(matches!(changed, Served::Changed), "{changed:?}");
+    let over = here.exec("SET a 1 · SET b 2", &none).await;
+    assert!(matches!(&over, Served::Error(error) if error.code() == "CROSSSLOT"), "{over:?}");
+    assert_eq!(there.call("MGET {m}a {m}b").await, Reply::Array(vec![Reply::bulk("2!"), Reply::bulk("y")]));
+    assert_eq!(there.call("DEL {m}a {m}b").await, Reply::Integer(2));
+}
+
+async fn over_all_keys(here: &mut Client, there: &mut Client) {
+    assert_eq!(here.call("FLUSHDB").await, Reply::Ok);
+    for key in 0..60 {
+        here.call(&format!("SET key:{key} {key}")).await;
+    }
+    assert_eq!(
+        here.all("SET other x · DBSIZE · DEL other · DBSIZE").await[1..],
+        [61, 1, 60].map(Reply::Integer)
+    );
+    assert_eq!(there.call("DBSIZE").await, Reply::Integer(60));
+    let keys: BTreeSet<String> = list(&there.call("KEYS key:*").await).iter().map(text).collect();
+    assert_eq!(keys.len(), 60);
+    let (mut found, mut cursor, mut call) = (BTreeSet::new(), "0".to_owned(), 0);
+    loop {
+        // Whichever connection asks: the cursor names the node that knows the place.
+        let client = if call % 2 == 0 { &mut *here } else { &mut *there };
+        let page = client.call(&format!("SCAN {cursor} COUNT 7 MATCH key:*")).await;
+        let [next, keys] = list(&page) else { panic!("{page:?}") };
+        found.extend(list(keys).iter().map(text));
+        (cursor, call) = (text(next), call + 1);
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(found, keys);
+    assert_eq!(there.code("SCAN 12345").await, "ERR");
+    assert_eq!(there.call("FLUSHALL").await, Reply::Ok);
+    assert_eq!(here.call("DBSIZE").await, Reply::Integer(0));
+}
+
+async fn reads(here: &mut Client, there: &mut Client) {
+    for round in 0..20 {
+        here.call(&format!("SET r {round}")).await;
+        there.session.consistency.read = Some(ReadMode::Follower);
+        assert_eq!(there.call("GET r").await, Reply::bulk(round.to_string()), "fresh");
+        there.session.consistency.read = Some(ReadMode::Stale);
+        let stale = there.call("GET r").await;
+        assert!(stale == Reply::Nil || text(&stale).parse::<u32>().unwrap() <= round);
+        there.session.consistency.read = None;
+        assert_eq!(there.call("GET r").await, Reply::bulk(round.to_string()));
+    }
+    here.call("DEL r").await;
+}
+
+async fn names(here: &mut Client, there: &mut Client) {
+    for client in [&mut *here, &mut *there] {
+        client.session.request_id = Some("the-same".into());
+        assert_eq!(client.call("INCR once").await, Reply::Integer(1));
+    }
+    there.session.request_id = Some("the-same".into());
+    assert_eq!(there.code("INCRBY once 5").await, "ERR");
+    assert_eq!(there.call("GET once").await, Reply::bulk("1"));
+    for client in [&mut *here, &mut *there] {
+        client.session.request_id = Some("whole".into());
+        let done = client.exec("INCR once · INCR once", &Watched::new()).await;
+        assert!(
+            matches!(&done, Served::Done(replies) if replies[..] == [2, 3].map(Reply::Integer)),
+            "{done:?}"
+        );
+    }
+    // Together with what it remembers of them.
+    assert_eq!(here.call("FLUSHDB").await, Reply::Ok);
+}
+
+async fn inactive(world: &World) {
+    let mut client = world.client(1);
+    client.namespace = NamespaceId::numbered(7).unwrap();
+    assert_eq!(client.call("GET nobody").await, Reply::Nil, "nobody used the namespace before");
+    assert_eq!(client.call("SET somebody x").await, Reply::Ok);
+    let mut other = world.client(2);
+    assert_eq!(other.call("GET somebody").await, Reply::Nil);
+    other.namespace = client.namespace;
+    assert_eq!(other.call("GET somebody").await, Reply::bulk("x"));
+}
+
+/// Increments some counters until told to stop; answers how often it was told so, and how often it does not know.
+async fn count(mut client: Client, stop: Arc<AtomicBool>) -> [(i64, i64); 4] {
+    let mut told = [(0, 0); 4];
+    let mut highest = [0; 4];
+    while !stop.load(SeqCst) {
+        let replies = client.all("INCR n0 · INCR n1 · INCR n2 · INCR n3 · INCR n0").await;
+        for (reply, counter) in replies.iter().zip([0, 1, 2, 3, 0]) {
+            match reply {
+                Reply::Integer(count) => {
+                    assert!(*count > highest[counter], "a counter went back");
+                    highest[counter] = *count;
+                    told[counter].0 += 1;
+                }
+                error if code(error) == "UNKNOWN" => told[counter].1 += 1,
+                error => assert_eq!(code(error), "TRYAGAIN"),
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn counters_count_what_was_acknowledged_though_a_leader_dies() {
+    run(async {
+        let mut world = World::new().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let counting: Vec<_> = (0..2)
+            .flat_map(|at| [world.client(at), world.client(at)])
+            .map(|client| tokio::spawn(count(client, Arc::clone(&stop))))
+            .collect();
+        let mut watcher = world.client(0);
+        while number_at(&mut watcher, "n0").await < 100 {}
+        // Nobody is connected to it; it leads some of the counters' shards, with the third node's share of all.
+        drop(world.nodes[2].take());
+        let mut seen = Vec::new();
+        for counter in 0..4 {
+            seen.push(number_at(&mut watcher, &format!("n{counter}")).await);
+        }
+        for (counter, before) in seen.into_iter().enumerate() {
+            while number_at(&mut watcher, &format!("n{counter}")).await < before + 50 {}
+        }
+        stop.store(true, SeqCst);
+        let mut told = [(0, 0); 4];
+        for counting in counting {
+            for (sum, own) in told.iter_mut().zip(counting.await.unwrap()) {
+                *sum = (sum.0 + own.0, sum.1 + own.1);
+            }
+        }
+        for (counter, (acknowledged, unknown)) in told.into_iter().enumerate() {
+            let count = number_at(&mut watcher, &format!("n{counter}")).await;
+            assert!(
+                (acknowledged..=acknowledged + unknown).contains(&count),
+                "n{counter} = {count}: {acknowledged} acknowledged, {unknown} unknown"
+            );
+        }
+    });
+}
+
+async fn number_at(client: &mut Client, key: &str) -> i64 {
+    loop {
+        match client.call(&format!("GET {key}")).await {
+            Reply::Nil => return 0,
+            Reply::Bulk(bytes) => return std::str::from_utf8(&bytes).unwrap().parse().unwrap(),
+            error => assert_eq!(code(&error), "TRYAGAIN"),
+        }
+    }
+}
+
+#[test]
+fn transactions_of_all_nodes_are_atomic() {
+    run(async {
+        let world = World::new().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let moving: Vec<_> =
+            (0..3).map(|at| tokio::spawn(shift(world.client(at), Arc::clone(&stop)))).collect();
+        let mut watcher = world.client(1);
+        assert_eq!(watcher.call("MSET {x}a 0 {x}b 0").await, Reply::Ok);
+        for _ in 0..300 {
+            let both = watcher.call("MGET {x}a {x}b").await;
+            let both: Vec<i64> = list(&both).iter().map(|each| text(each).parse().unwrap()).collect();
+            assert_eq!(both[0] + both[1], 0, "neither without the other");
+        }
+        stop.store(true, SeqCst);
+        let mut shifted = 0;
+        for moving in moving {
+            shifted += moving.await.unwrap();
+        }
+        assert!(shifted > 0);
+        assert_eq!(text(&watcher.call("GET {x}b").await), shifted.to_string());
+    });
+}
+
+async fn shift(mut client: Client, stop: Arc<AtomicBool>) -> i64 {
+    let mut shifted = 0;
+    while client.call("EXISTS {x}a").await == Reply::Integer(0) {}
+    while !stop.load(SeqCst) {
+        let done = client.exec("DECR {x}a · INCR {x}b", &Watched::new()).await;
+        assert!(matches!(&done, Served::Done(replies) if replies.len() == 2), "{done:?}");
+        shifted += 1;
+    }
+    shifted
+}
