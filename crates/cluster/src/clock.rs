@@ -108,6 +108,12 @@ impl HybridClock {
         (next(last) << NODE_BITS) | self.node_slot
     }
 
+    /// Another node gave this stamp: the next one of this node is above it. The caller has refused those too far ahead.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
+    pub(crate) fn observe(&self, stamp: u64) {
+        self.last.fetch_max(stamp >> NODE_BITS, AcqRel);
+    }
+
     /// The hybrid time in Unix milliseconds, by which expiry is judged.
     pub(crate) fn now_ms(&self, unix_ms: u64) -> u64 {
         unix_ms.max(BASE_UNIX_MS + (self.last.load(Acquire) >> COUNTER_BITS))
@@ -193,6 +199,15 @@ mod tests {
         let again = HybridClock::new(5, persisted);
         assert!(again.stamp(wall - 50_000) > last);
         assert!(!again.is_bounded(wall), "nothing is handed out before a new bound is durable");
+    }
+
+    #[test]
+    fn a_stamp_is_above_those_of_others() {
+        let (ahead, behind) = (HybridClock::new(1, 0), HybridClock::new(2, 0));
+        let seen = ahead.stamp(BASE_UNIX_MS + 5000);
+        assert!(behind.stamp(BASE_UNIX_MS) < seen);
+        behind.observe(seen);
+        assert!(behind.stamp(BASE_UNIX_MS) > seen);
     }
 
     #[test]

@@ -5,6 +5,11 @@
 //! what needs one comes back as a [`Prefetch`], and replies that rest on undurable writes come with a [`Commit`].
 #![forbid(unsafe_code)]
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "called by the node once it opens as one of a cluster")
+)]
+mod available;
 pub mod backup;
 mod clock;
 mod commit;

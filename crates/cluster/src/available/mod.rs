@@ -1,0 +1,40 @@
+//! Available namespaces: no leader; any node coordinates, `ack` of `from` replicas answer, the highest hybrid timestamp wins.
+//!
+//! All of it is *step in, effects out*: no clock, socket or thread. What keeps replicas equal in the end, in the order in which it comes:
+//! the coordinator's own messages, its read repair, hints for those that were down, and anti-entropy.
+
+mod anti_entropy;
+mod coordinator;
+mod hints;
+mod order;
+mod replica;
+#[cfg(test)]
+mod sim;
+mod wire;
+
+pub(crate) use anti_entropy::{Exchange, Exchanged};
+pub(crate) use coordinator::{Coordination, Input, Operation, Outcome, Step};
+pub(crate) use hints::{Hint, Hints};
+pub(crate) use order::Order;
+pub(crate) use replica::Replica;
+pub(crate) use wire::{Answer, Ask, decode_answer, decode_ask, encode_answer, encode_ask};
+
+use bytes::Bytes;
+
+/// Copies of an entry at most: what fits into an entry's tag, and far more than anybody keeps.
+pub(crate) const COPIES_MAX: u8 = 64;
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// A hybrid timestamp, given once by the coordinator of the write.
+    pub(crate) version: u64,
+    /// `None`: deleted at this version.
+    pub(crate) value: Option<Bytes>,
+    /// Unix milliseconds; judged by coordinators only.
+    pub(crate) expires_at: Option<u64>,
+    /// How many replicas keep it: a prefix of the order of its slot.
+    pub(crate) from: u8,
+    /// Not the entry, but what is remembered of it where only an older copy had to go. Has no value, and gives way to the entry itself.
+    pub(crate) shadow: bool,
+}

@@ -1,0 +1,180 @@
+use super::*;
+use crate::namespace::Mode;
+use kvorum_engine::fs::sim::SimFs;
+use kvorum_engine::{Parts, Settings, SystemClock, TreeSettings};
+use std::sync::Arc;
+
+const ONE: StoreId = StoreId(1);
+const TWO: StoreId = StoreId(2);
+
+fn replica(me: StoreId) -> Replica {
+    let mut settings = Settings::default();
+    (settings.memory_bytes, settings.background_threads) = (64 << 20, false);
+    let parts = Parts::new(Arc::new(SimFs::new(me.0)), Arc::new(SystemClock::new()));
+    let store = Store::open("/store", settings, parts).unwrap();
+    let trees = vec![store.tree("t", TreeSettings::newest_only()).unwrap()];
+    Replica::new(me, NamespaceId::new(16, Mode::Available, 1), store, trees)
+}
+
+fn order() -> Order {
+    Order::of([(ONE, "a"), (TWO, "b")])
+}
+
+/// A key whose first replica is this one.
+fn key_of(store: StoreId) -> Bytes {
+    let mut keys = (0..).map(|number| Bytes::from(format!("key{number}")));
+    keys.find(|key| order().rank(slot(key), store) == Some(0)).unwrap()
+}
+
+fn entry(version: u64, value: Option<&'static str>, from: u8) -> Entry {
+    Entry { version, value: value.map(Bytes::from), expires_at: None, from, shadow: false }
+}
+
+fn write(replica: &Replica, key: &Bytes, entry: &Entry) -> (u64, u8) {
+    let ask = Ask::Write { key: key.clone(), entry: entry.clone() };
+    match replica.handle(TWO, &ask, &order(), u64::MAX).unwrap() {
+        (Answer::Stored { newer, wider }, _) => (newer, wider),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(replica: &Replica, ask: &Ask) -> Answer {
+    replica.handle(TWO, ask, &order(), u64::MAX).unwrap().0
+}
+
+#[test]
+fn the_higher_version_stays_in_whatever_order_they_come() {
+    let (replica, key) = (replica(ONE), key_of(ONE));
+    assert_eq!(ask(&replica, &Ask::Read { key: key.clone() }), Answer::Found(None));
+    assert_eq!(write(&replica, &key, &entry(5, Some("five"), 1)), (0, 0));
+    assert_eq!(write(&replica, &key, &entry(3, Some("three"), 1)), (5, 0));
+    assert_eq!(write(&replica, &key, &entry(5, Some("five"), 1)), (0, 0), "once more is no harm");
+    assert_eq!(replica.entry(&key).unwrap(), Some(entry(5, Some("five"), 1)));
+    write(&replica, &key, &entry(7, None, 1));
+    assert_eq!(ask(&replica, &Ask::Read { key }), Answer::Found(Some(entry(7, None, 1))));
+}
+
+#[test]
+fn a_replica_behind_from_keeps_no_copy_and_lets_go_of_an_older_one() {
+    let (replica, key) = (replica(ONE), key_of(TWO));
+    write(&replica, &key, &entry(1, Some("not here"), 1));
+    assert_eq!(replica.entry(&key).unwrap(), None);
+    write(&replica, &key, &entry(2, Some("here"), 2));
+    assert_eq!(
+        write(&replica, &key, &entry(3, Some("not here"), 1)),
+        (0, 2),
+        "and says that there were more copies"
+    );
+    let shadow = Entry { shadow: true, ..entry(3, None, 1) };
+    assert_eq!(replica.entry(&key).unwrap(), Some(shadow));
+    assert_eq!(replica.digests(0, ONE, &order()).unwrap(), [], "what it remembers is no copy");
+    // Nodes came or went, and now it is one of them.
+    write(&replica, &key, &entry(3, Some("here now"), 2));
+    assert_eq!(replica.entry(&key).unwrap(), Some(entry(3, Some("here now"), 2)));
+}
+
+#[test]
+fn a_shadow_goes_where_older_copies_are_and_stays_one() {
+    // Three nodes: the first keeps the entry, the third has its shadow, the second missed everything.
+    let (second, key) = (replica(ONE), key_of(ONE));
+    write(&second, &key, &entry(2, Some("old"), 2));
+    let shadow = Entry { shadow: true, ..entry(3, None, 2) };
+    write(&second, &key, &shadow);
+    assert_eq!(second.entry(&key).unwrap(), Some(shadow));
+    write(&second, &key, &entry(3, Some("new"), 2));
+    assert_eq!(second.entry(&key).unwrap(), Some(entry(3, Some("new"), 2)));
+}
+
+#[test]
+fn a_forgotten_deletion_does_not_let_the_deleted_come_back() {
+    let (replica, key) = (replica(ONE), key_of(ONE));
+    write(&replica, &key, &entry(4, Some("old"), 1));
+    write(&replica, &key, &entry(9, None, 1));
+    let digests = || replica.digests(0, ONE, &order()).unwrap();
+    assert_eq!(digests().len(), 1);
+    replica.set_tombstone_floor(9).unwrap();
+    assert_eq!(digests(), [], "what may be forgotten is not compared");
+    replica.store.flush().unwrap();
+    replica.store.compact().unwrap();
+    assert_eq!(replica.entry(&key).unwrap(), None, "the tombstone is gone");
+    // A replica that slept brings it again.
+    assert_eq!(write(&replica, &key, &entry(4, Some("old"), 1)), (5, 0));
+    assert_eq!(replica.entry(&key).unwrap(), None);
+}
+
+#[test]
+fn clocks_too_far_ahead_are_refused() {
+    let (replica, key) = (replica(ONE), key_of(ONE));
+    let ask = Ask::Write { key: key.clone(), entry: entry(11, Some("x"), 1) };
+    let refused = replica.handle(TWO, &ask, &order(), 10);
+    assert!(matches!(refused, Err(Refusal::Ahead { version: 11 })));
+    assert_eq!(replica.entry(&key).unwrap(), None);
+}
+
+#[test]
+fn who_is_rebuilt_takes_writes_and_answers_no_reads() {
+    let (replica, key) = (replica(ONE), key_of(ONE));
+    replica.lacks([TWO]);
+    write(&replica, &key, &entry(1, Some("x"), 1));
+    let read = Ask::Read { key };
+    assert!(matches!(replica.handle(TWO, &read, &order(), 10), Err(Refusal::Rebuilding)));
+    replica.collected(TWO);
+    assert_eq!(ask(&replica, &read), Answer::Found(Some(entry(1, Some("x"), 1))));
+}
+
+#[test]
+fn equal_content_has_equal_digests() {
+    let (one, two) = (replica(ONE), replica(TWO));
+    let (shared, own) = (key_of(ONE), key_of(TWO));
+    for replica in [&one, &two] {
+        write(replica, &shared, &entry(5, Some("x"), 2));
+    }
+    // The second node alone keeps this: the first one is not asked about it.
+    write(&two, &own, &entry(6, Some("y"), 1));
+    let digests = |of: &Replica, with| of.digests(0, with, &order()).unwrap();
+    assert_eq!(digests(&one, TWO), digests(&two, ONE));
+    write(&two, &shared, &entry(7, None, 2));
+    assert_ne!(digests(&one, TWO), digests(&two, ONE));
+    let (mut exchange, _) = super::super::Exchange::begin(TWO, 0);
+    let mut answer = Answer::Digests(digests(&two, ONE));
+    let done = loop {
+        match exchange.step(answer, &one, &order(), u64::MAX).unwrap() {
+            super::super::Exchanged::Ask(ask) => {
+                answer = two.handle(ONE, &ask, &order(), u64::MAX).unwrap().0;
+            }
+            done => break done,
+        }
+    };
+    assert_eq!(done, super::super::Exchanged::Done { slots: 1, moved: 1 });
+    assert_eq!(digests(&one, TWO), digests(&two, ONE));
+}
+
+#[test]
+fn long_lists_and_large_entries_come_in_pieces() {
+    let (one, two) = (replica(ONE), replica(TWO));
+    let many = LISTED_MAX as u64 * 2 + 100;
+    for number in 0..many {
+        // Either side has some that the other lacks, and some that are newer there.
+        let key = Bytes::from(format!("{{k}}{number:05}"));
+        for (replica, share) in [(&one, 2), (&two, 3)] {
+            if number.is_multiple_of(share) {
+                write(replica, &key, &entry(number + share, Some("value"), 2));
+            }
+        }
+    }
+    let large: &'static str = Box::leak("x".repeat(300 << 10).into_boxed_str());
+    for number in 0..8 {
+        write(&two, &Bytes::from(format!("{{k}}large{number}")), &entry(1, Some(large), 2));
+    }
+    let (mut exchange, ask) = super::super::Exchange::begin(TWO, 0);
+    let mut answer = two.handle(ONE, &ask, &order(), u64::MAX).unwrap().0;
+    while let super::super::Exchanged::Ask(ask) = exchange.step(answer, &one, &order(), u64::MAX).unwrap() {
+        answer = two.handle(ONE, &ask, &order(), u64::MAX).unwrap().0;
+    }
+    assert_eq!(one.digests(0, TWO, &order()).unwrap(), two.digests(0, ONE, &order()).unwrap());
+    for number in 0..many {
+        let key = format!("{{k}}{number:05}");
+        assert_eq!(one.entry(key.as_bytes()).unwrap(), two.entry(key.as_bytes()).unwrap(), "{key}");
+    }
+    assert!(one.entry(b"{k}large7").unwrap().is_some());
+}

@@ -1,0 +1,59 @@
+//! Whole clusters of replicas over simulated disks: partitions, skewed clocks, power loss, a wiped disk. When the faults end, replicas are equal, and
+//! no acknowledged write is lost that no later one overwrote. `SEED=n` runs one seed, `SEEDS=n` so many.
+
+mod world;
+
+use super::*;
+use crate::clock::HybridClock;
+use crate::namespace::{Mode, NamespaceId};
+use crate::testing::TestClock;
+use kvorum_engine::fs::sim::{Dice, SimFs};
+use kvorum_engine::{Durability, Parts, Settings, Store, TreeSettings};
+use kvorum_sync::StoreId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use world::World;
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 12;
+
+/// What happens before the faults end.
+const STEPS: u64 = 2500;
+
+fn seeds() -> Vec<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    number("SEED").map_or_else(|| (0..number("SEEDS").unwrap_or(SEEDS)).collect(), |seed| vec![seed])
+}
+
+#[test]
+fn what_was_acknowledged_survives_and_replicas_become_equal() {
+    let mut moved = 0;
+    let mut delivered = 0;
+    for seed in seeds() {
+        println!("seed {seed}");
+        let mut world = World::new(seed, 3 + (seed % 3) as usize, seed % 4 == 3);
+        for _ in 0..STEPS {
+            world.step();
+        }
+        world.heal();
+        world.check();
+        moved += world.moved;
+        delivered += world.delivered;
+        assert!(world.acknowledged > 30, "seed {seed}: the cluster hardly ever answered");
+    }
+    if seeds().len() > 1 {
+        assert!(moved > 0 && delivered > 0, "the faults left nothing to mend: {moved} {delivered}");
+    }
+}
+
+#[test]
+fn one_seed_is_one_life() {
+    let lives = [0, 0].map(|seed| {
+        let mut world = World::new(seed, 3, false);
+        for _ in 0..300 {
+            world.step();
+        }
+        (world.acknowledged, world.trace)
+    });
+    assert_eq!(lives[0], lives[1]);
+}

@@ -1,0 +1,307 @@
+//! What coordinators and replicas say to each other: calls over the transport, for a namespace named in front of each.
+
+use super::{COPIES_MAX, Entry};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// What a node asks of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Keep this entry, unless there is a newer one.
+    Write { key: Bytes, entry: Entry },
+    /// The entry of this key.
+    Read { key: Bytes },
+    /// Digests of the slots of a shard, as far as both nodes keep them.
+    Digests { place: u16 },
+    /// Keys and versions of some slots of a shard, behind a key, in key order.
+    List { place: u16, slots: Vec<u16>, after: Option<Bytes> },
+    /// The entries of these keys of a shard; the answer may have fewer of them, if they are large.
+    Fetch { place: u16, keys: Vec<Bytes> },
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The entry, or a newer one, is durable here.
+    Stored {
+        /// The newer one's version; zero if there is none.
+        newer: u64,
+        /// `from` of the entry that stood here before, if that is larger: there are copies that the new one must replace.
+        wider: u8,
+    },
+    /// The entry, if there is one.
+    Found(Option<Entry>),
+    /// Slots that are not empty, and digests of their keys and versions.
+    Digests(Vec<(u16, u64)>),
+    /// Keys and versions; whether there are more behind them.
+    List { listed: Vec<Listed>, more: bool },
+    /// Entries.
+    Fetched(Vec<(Bytes, Entry)>),
+}
+
+/// A key without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) key: Bytes,
+    pub(crate) version: u64,
+    pub(crate) from: u8,
+    /// As [`Entry::shadow`].
+    pub(crate) shadow: bool,
+}
+
+/// A part of what other nodes sent is missing or does not make sense.
+type Read<T> = Option<T>;
+
+pub(crate) fn encode_ask(namespace: u16, ask: &Ask) -> Bytes {
+    let mut to = BytesMut::new();
+    to.put_u16_le(namespace);
+    match ask {
+        Ask::Write { key, entry } => {
+            to.put_u8(0);
+            put_bytes(key, &mut to);
+            put_entry(entry, &mut to);
+        }
+        Ask::Read { key } => {
+            to.put_u8(1);
+            put_bytes(key, &mut to);
+        }
+        Ask::Digests { place } => {
+            to.put_u8(2);
+            to.put_u16_le(*place);
+        }
+        Ask::List { place, slots, after } => {
+            to.put_u8(3);
+            to.put_u16_le(*place);
+            put_all(slots, &mut to, |slot, to| to.put_u16_le(*slot));
+            to.put_u8(u8::from(after.is_some()));
+            put_bytes(after.as_deref().unwrap_or_default(), &mut to);
+        }
+        Ask::Fetch { place, keys } => {
+            to.put_u8(4);
+            to.put_u16_le(*place);
+            put_all(keys, &mut to, |key, to| put_bytes(key, to));
+        }
+    }
+    to.freeze()
+}
+
+/// The namespace and what is asked. `None` for bytes that are nothing of the kind.
+pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, Ask)> {
+    let namespace = from.try_get_u16_le().ok()?;
+    let ask = match from.try_get_u8().ok()? {
+        0 => Ask::Write { key: bytes(&mut from)?, entry: entry(&mut from)? },
+        1 => Ask::Read { key: bytes(&mut from)? },
+        2 => Ask::Digests { place: from.try_get_u16_le().ok()? },
+        3 => {
+            let place = from.try_get_u16_le().ok()?;
+            let slots = all(&mut from, 2, |from| from.try_get_u16_le().ok())?;
+            let (has, after) = (from.try_get_u8().ok()? == 1, bytes(&mut from)?);
+            Ask::List { place, slots, after: has.then_some(after) }
+        }
+        4 => Ask::Fetch { place: from.try_get_u16_le().ok()?, keys: all(&mut from, 4, bytes)? },
+        _ => return None,
+    };
+    from.is_empty().then_some((namespace, ask))
+}
+
+pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
+    let mut to = BytesMut::new();
+    match answer {
+        Answer::Stored { newer, wider } => {
+            to.put_u8(0);
+            to.put_u64_le(*newer);
+            to.put_u8(*wider);
+        }
+        Answer::Found(found) => {
+            to.put_u8(1);
+            put_all(found.as_slice(), &mut to, put_entry);
+        }
+        Answer::Digests(digests) => {
+            to.put_u8(2);
+            put_all(digests, &mut to, |(slot, digest), to| {
+                to.put_u16_le(*slot);
+                to.put_u64_le(*digest);
+            });
+        }
+        Answer::List { listed, more } => {
+            to.put_u8(3);
+            put_all(listed, &mut to, |listed, to| {
+                put_bytes(&listed.key, to);
+                to.put_u64_le(listed.version);
+                to.put_u8(listed.from);
+                to.put_u8(u8::from(listed.shadow));
+            });
+            to.put_u8(u8::from(*more));
+        }
+        Answer::Fetched(entries) => {
+            to.put_u8(4);
+            put_all(entries, &mut to, |(key, entry), to| {
+                put_bytes(key, to);
+                put_entry(entry, to);
+            });
+        }
+    }
+    to.freeze()
+}
+
+/// `None` for bytes that are no answer.
+pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
+    let answer = match from.try_get_u8().ok()? {
+        0 => Answer::Stored { newer: from.try_get_u64_le().ok()?, wider: from.try_get_u8().ok()? },
+        1 => {
+            let mut found = all(&mut from, ENTRY_BYTES_MIN, entry)?;
+            (found.len() <= 1).then(|| Answer::Found(found.pop()))?
+        }
+        2 => Answer::Digests(all(&mut from, 10, |from| {
+            Some((from.try_get_u16_le().ok()?, from.try_get_u64_le().ok()?))
+        })?),
+        3 => {
+            let listed = all(&mut from, 14, |from| {
+                let (key, version) = (bytes(from)?, from.try_get_u64_le().ok()?);
+                let copies = copies(from.try_get_u8().ok()?)?;
+                Some(Listed { key, version, from: copies, shadow: from.try_get_u8().ok()? == 1 })
+            })?;
+            Answer::List { listed, more: from.try_get_u8().ok()? == 1 }
+        }
+        4 => Answer::Fetched(all(&mut from, 4 + ENTRY_BYTES_MIN, |from| Some((bytes(from)?, entry(from)?)))?),
+        _ => return None,
+    };
+    from.is_empty().then_some(answer)
+}
+
+/// Version, `from`, flags, length of the value.
+const ENTRY_BYTES_MIN: usize = 14;
+
+pub(super) fn put_entry(entry: &Entry, to: &mut BytesMut) {
+    to.put_u64_le(entry.version);
+    to.put_u8(entry.from);
+    let flags = [entry.value.is_some(), entry.expires_at.is_some(), entry.shadow];
+    to.put_u8(flags.iter().zip(0..).map(|(flag, bit)| u8::from(*flag) << bit).sum());
+    put_bytes(entry.value.as_deref().unwrap_or_default(), to);
+    if let Some(expires_at) = entry.expires_at {
+        to.put_u64_le(expires_at);
+    }
+}
+
+pub(super) fn entry(from: &mut Bytes) -> Read<Entry> {
+    let version = from.try_get_u64_le().ok()?;
+    let copies = copies(from.try_get_u8().ok()?)?;
+    let (flags, value) = (from.try_get_u8().ok()?, bytes(from)?);
+    let expires_at = if flags & 2 == 0 { None } else { Some(from.try_get_u64_le().ok()?) };
+    Some(Entry {
+        version,
+        value: (flags & 1 == 1).then_some(value),
+        expires_at,
+        from: copies,
+        shadow: flags & 4 == 4,
+    })
+}
+
+fn copies(from: u8) -> Read<u8> {
+    (1..=COPIES_MAX).contains(&from).then_some(from)
+}
+
+fn put_bytes(bytes: &[u8], to: &mut BytesMut) {
+    to.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    to.put_slice(bytes);
+}
+
+fn bytes(from: &mut Bytes) -> Read<Bytes> {
+    let length = from.try_get_u32_le().ok()? as usize;
+    (length <= from.len()).then(|| from.split_to(length))
+}
+
+fn put_all<T>(all: &[T], to: &mut BytesMut, put: impl Fn(&T, &mut BytesMut)) {
+    to.put_u32_le(u32::try_from(all.len()).unwrap_or(u32::MAX));
+    all.iter().for_each(|one| put(one, to));
+}
+
+/// A number of things that take `least` bytes each: no room is made for more than the rest can hold.
+fn all<T>(from: &mut Bytes, least: usize, get: impl Fn(&mut Bytes) -> Read<T>) -> Read<Vec<T>> {
+    let count = from.try_get_u32_le().ok()? as usize;
+    (count.saturating_mul(least) <= from.len()).then_some(())?;
+    (0..count).map(|_| get(from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn some_entry(value: Option<&'static [u8]>, expires_at: Option<u64>) -> Entry {
+        Entry { version: 7 << 22, value: value.map(Bytes::from_static), expires_at, from: 3, shadow: false }
+    }
+
+    fn asks() -> Vec<Ask> {
+        let key = Bytes::from_static(b"key");
+        vec![
+            Ask::Write { key: key.clone(), entry: some_entry(Some(b"value"), Some(9)) },
+            Ask::Write { key: Bytes::new(), entry: some_entry(None, None) },
+            Ask::Read { key: key.clone() },
+            Ask::Digests { place: 15 },
+            Ask::List { place: 3, slots: vec![1, 16383], after: Some(Bytes::new()) },
+            Ask::List { place: 3, slots: vec![], after: None },
+            Ask::Fetch { place: 3, keys: vec![key, Bytes::new()] },
+        ]
+    }
+
+    fn answers() -> Vec<Answer> {
+        let key = Bytes::from_static(b"key");
+        vec![
+            Answer::Stored { newer: 1, wider: 2 },
+            Answer::Found(None),
+            Answer::Found(Some(some_entry(Some(b""), None))),
+            Answer::Digests(vec![(1, 2), (3, u64::MAX)]),
+            Answer::List {
+                listed: vec![Listed { key: key.clone(), version: 4, from: 1, shadow: true }],
+                more: true,
+            },
+            Answer::Fetched(vec![(key, Entry { shadow: true, ..some_entry(None, Some(1)) })]),
+        ]
+    }
+
+    #[test]
+    fn what_is_said_comes_back_and_no_part_of_it_does() {
+        for ask in asks() {
+            let bytes = encode_ask(16, &ask);
+            assert_eq!(decode_ask(bytes.clone()), Some((16, ask)));
+            assert!((0..bytes.len()).all(|end| decode_ask(bytes.slice(..end)).is_none()));
+        }
+        for answer in answers() {
+            let bytes = encode_answer(&answer);
+            assert_eq!(decode_answer(bytes.clone()), Some(answer));
+            assert!((0..bytes.len()).all(|end| decode_answer(bytes.slice(..end)).is_none()));
+        }
+    }
+
+    #[test]
+    fn nobody_keeps_no_copy_or_too_many() {
+        for from in [0, COPIES_MAX + 1] {
+            let ask = Ask::Write { key: Bytes::new(), entry: Entry { from, ..some_entry(None, None) } };
+            assert_eq!(decode_ask(encode_ask(0, &ask)), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_ask(Bytes::from(bytes.clone()));
+            let _ = decode_answer(Bytes::from(bytes));
+        }
+
+        #[test]
+        fn changed_bytes_are_read_without_panic(at in any::<usize>(), byte in any::<u8>()) {
+            for ask in asks() {
+                let mut bytes = encode_ask(1, &ask).to_vec();
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                let _ = decode_ask(bytes.into());
+            }
+            for answer in answers() {
+                let mut bytes = encode_answer(&answer).to_vec();
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                let _ = decode_answer(bytes.into());
+            }
+        }
+    }
+}
