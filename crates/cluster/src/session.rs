@@ -25,6 +25,8 @@ pub struct Request<'a> {
 /// What the node keeps for one connection between two calls.
 #[derive(Default)]
 pub struct Session {
+    /// Whether commands over all keys look at the shards that this node leads alone, as cluster clients of the Redis protocol expect.
+    pub own_shards: bool,
     /// What the connection asks of its reads and writes.
     pub consistency: Consistency,
     /// The id of the next request that writes: its retry under the same id, on whatever connection, is not executed again.

@@ -2,6 +2,7 @@
 
 use crate::bench;
 use crate::namespaces::Action;
+use crate::playground::NODES_MAX;
 use crate::settings::{CONFIG_VARIABLE, Sources, TABLE};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -20,6 +21,10 @@ pub(crate) enum Command {
     Check { sources: Sources, dir: PathBuf, salvage: Option<PathBuf> },
     /// Work on the namespaces of a running node.
     Namespace { sources: Sources, action: Action },
+    /// Tell how a cluster stands.
+    ClusterStatus { sources: Sources, shards: bool },
+    /// A cluster in one process.
+    Playground { nodes: usize },
     /// Load a running node.
     Bench { sources: Sources, matches: Box<ArgMatches> },
 }
@@ -51,6 +56,13 @@ pub(crate) fn parse() -> Command {
         Some(("namespace", matches)) => {
             let (word, matches) = matches.subcommand().unwrap_or(("list", matches));
             Command::Namespace { sources: sources(matches), action: Action::of(word, matches) }
+        }
+        Some(("cluster", matches)) => {
+            let matches = matches.subcommand_matches("status").unwrap_or(matches);
+            Command::ClusterStatus { sources: sources(matches), shards: matches.get_flag("shards") }
+        }
+        Some(("playground", matches)) => {
+            Command::Playground { nodes: matches.get_one::<u64>("nodes").map_or(3, |nodes| *nodes as usize) }
         }
         Some(("bench", matches)) => {
             Command::Bench { sources: sources(matches), matches: Box::new(matches.clone()) }
@@ -95,10 +107,6 @@ fn program() -> clap::Command {
         .args(flags_of(&["wal_dir", "memory", "max_value"]))
         .args_override_self(true);
     let load = bench::command().args(flags_of(&["resp", "http", "requirepass"])).args_override_self(true);
-    let namespace = clap::Command::new("namespace")
-        .about("List, make, change and drop namespaces of a running node, over HTTP")
-        .subcommand_required(true)
-        .subcommands(Action::commands(&flags_of(&["http", "requirepass"])));
     clap::Command::new("kvorum")
         .about("A distributed key-value database: Redis protocol and HTTP. Without arguments it serves a single node on ./kvorum-data.")
         .version(env!("CARGO_PKG_VERSION"))
@@ -107,7 +115,32 @@ fn program() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve)
         .subcommand(config)
-        .subcommands([backup, restore, check, namespace, load])
+        .subcommands([backup, restore, check, load])
+        .subcommands(of_clusters())
+}
+
+/// What concerns namespaces and clusters.
+fn of_clusters() -> [clap::Command; 3] {
+    let namespace = clap::Command::new("namespace")
+        .about("List, make, change and drop namespaces of a running node, over HTTP")
+        .subcommand_required(true)
+        .subcommands(Action::commands(&flags_of(&["http", "requirepass"])));
+    let shards = Arg::new("shards").long("shards").action(ArgAction::SetTrue).help("Each shard, too");
+    let status = clap::Command::new("status")
+        .about("How a cluster stands, as one of its nodes sees it; over HTTP")
+        .arg(shards)
+        .args(flags_of(&["http", "requirepass"]))
+        .args_override_self(true);
+    let cluster = clap::Command::new("cluster")
+        .about("Tell about a cluster")
+        .subcommand_required(true)
+        .subcommand(status);
+    let nodes = Arg::new("nodes").long("nodes").value_name("N").default_value("3");
+    let nodes = nodes.value_parser(value_parser!(u64).range(1..=NODES_MAX as u64)).help("Number of nodes");
+    let playground = clap::Command::new("playground")
+        .about("A cluster in one process, on free ports, gone with its data on Ctrl-C")
+        .arg(nodes);
+    [namespace, cluster, playground]
 }
 
 fn named_folder(id: &'static str, name: &'static str, help: &'static str) -> Arg {

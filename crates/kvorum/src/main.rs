@@ -6,11 +6,14 @@ mod backup;
 mod bench;
 mod check;
 mod cli;
+mod cluster;
 mod meter;
 mod namespaces;
+mod playground;
 mod probe;
 mod serve;
 mod settings;
+mod status;
 
 use std::process::ExitCode;
 
@@ -38,6 +41,10 @@ fn main() -> ExitCode {
         cli::Command::Namespace { sources, action } => {
             load(&sources).and_then(|settings| namespaces::namespace(&settings, &action))
         }
+        cli::Command::ClusterStatus { sources, shards } => {
+            load(&sources).and_then(|settings| status::status(&settings, shards))
+        }
+        cli::Command::Playground { nodes } => playground::playground(nodes),
         cli::Command::PrintConfig(sources) => load(&sources).map(|settings| print!("{}", settings.print())),
     };
     match outcome {

@@ -1,8 +1,8 @@
 //! `kvorum serve`: bind, open, say so, serve, end.
 
-use crate::probe;
 use crate::settings::{Settings, show_bytes};
-use kvorum_cluster::{Durability, Node, NodeSettings};
+use crate::{cluster, probe};
+use kvorum_cluster::{Bootstrap, ClusterSettings, Durability, Node, NodeSettings};
 use kvorum_server::{BindError, Bound, Server, ServerSettings, ShutdownHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,11 +22,13 @@ pub(crate) fn serve(settings: &Settings) -> Result<(), String> {
     let began = Instant::now();
     log_to_stderr(&settings.log);
     let bound = Server::bind(&server_settings(settings)?).map_err(|error| explain_bind(&error))?;
-    let node = Node::open(node_settings(settings))
-        .map_err(|error| format!("cannot open {}: {error}", settings.data.display()))?;
-    let shutdown = bound.shutdown_handle();
-    stop_on_signals(&shutdown)?;
-    say_ready(settings, &bound, began)
+    let mut node = node_settings(settings);
+    node.cluster = cluster::cluster(settings, &bound)?;
+    let part = node.cluster.clone();
+    let node =
+        Node::open(node).map_err(|error| format!("cannot open {}: {error}", settings.data.display()))?;
+    stop_on_signals(vec![bound.shutdown_handle()])?;
+    say_ready(settings, &bound, part.as_ref(), began)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
     let served = bound.run(node.clone()).map_err(|error| error.to_string());
     let closed =
@@ -34,7 +36,7 @@ pub(crate) fn serve(settings: &Settings) -> Result<(), String> {
     served.and(closed)
 }
 
-fn log_to_stderr(level: &str) {
+pub(crate) fn log_to_stderr(level: &str) {
     let level = level.parse().unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
 }
@@ -56,7 +58,7 @@ fn server_settings(settings: &Settings) -> Result<ServerSettings, String> {
     Ok(server)
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, String> {
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, String> {
     let mut found =
         address.to_socket_addrs().map_err(|error| format!("cannot resolve {address}: {error}"))?;
     found.next().ok_or_else(|| format!("cannot resolve {address}: no address"))
@@ -84,23 +86,28 @@ fn explain_bind(error: &BindError) -> String {
     format!("cannot listen on {address}: in use{holder}. Start with: kvorum {flag} {free}")
 }
 
-fn stop_on_signals(shutdown: &ShutdownHandle) -> Result<(), String> {
+/// Ctrl-C stops all of them, twice at once.
+pub(crate) fn stop_on_signals(running: Vec<ShutdownHandle>) -> Result<(), String> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let shutdown = shutdown.clone();
     let watch = move || {
         for (earlier, _) in signals.forever().enumerate() {
             if earlier > 0 {
                 std::process::exit(EXIT_INTERRUPTED);
             }
-            shutdown.shutdown();
+            running.iter().for_each(ShutdownHandle::shutdown);
         }
     };
     let spawned = std::thread::Builder::new().name(String::from("signals")).spawn(watch);
     spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
-fn say_ready(settings: &Settings, bound: &Bound, began: Instant) -> std::io::Result<()> {
+fn say_ready(
+    settings: &Settings,
+    bound: &Bound,
+    cluster: Option<&ClusterSettings>,
+    began: Instant,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let resp = bound.resp_address();
     writeln!(out, "kvorum {}", env!("CARGO_PKG_VERSION"))?;
@@ -115,6 +122,21 @@ fn say_ready(settings: &Settings, bound: &Bound, began: Instant) -> std::io::Res
     }
     if let Some(http) = bound.http_address() {
         writeln!(out, "http {http}   try: curl http://{http}/healthz")?;
+    }
+    if let Some(cluster) = cluster {
+        let (peer, name) = (cluster.listener.address(), &cluster.name);
+        let how = match &cluster.bootstrap {
+            Bootstrap::Alone => "of a cluster that others may join".to_owned(),
+            Bootstrap::Peers(peers) => format!("of {} nodes", peers.len()),
+            Bootstrap::Join(address) => format!("of the cluster of {address}"),
+        };
+        writeln!(out, "peer {peer}   node {name} {how}")?;
+        if cluster.secret.is_none() {
+            writeln!(
+                out,
+                "WARNING: no cluster secret: whoever reaches {peer} can read and change everything (--cluster-secret-file FILE)"
+            )?;
+        }
     }
     writeln!(out, "data {} (memory {})", settings.data.display(), show_bytes(settings.memory_bytes))?;
     writeln!(out, "ready in {} ms", began.elapsed().as_millis())?;

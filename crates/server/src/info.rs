@@ -146,6 +146,14 @@ fn cpu(_: &About<'_>, out: &mut String) -> std::fmt::Result {
 fn cluster(about: &About<'_>, out: &mut String) -> std::fmt::Result {
     let figures = &about.figures;
     let enabled = u8::from(about.door == Door::RespCluster);
+    if let Some(status) = about.shared.node.cluster_status() {
+        let up = status.nodes.iter().filter(|node| node.state == "up" && node.reachable).count();
+        write!(out, "cluster_id:{}\r\ncluster_map_version:{}\r\n", status.cluster, status.version)?;
+        write!(out, "cluster_control_leader:{}\r\n", status.control.as_deref().unwrap_or_default())?;
+        write!(out, "cluster_nodes:{}\r\ncluster_nodes_up:{up}\r\n", status.nodes.len())?;
+        let led = status.shards.iter().filter(|shard| shard.led).count();
+        write!(out, "cluster_shards:{}\r\ncluster_shards_led:{led}\r\n", status.shards.len())?;
+    }
     write!(out, "cluster_enabled:{enabled}\r\nstore_id:{}\r\nepoch:{}\r\n", figures.store_id, figures.epoch)
 }
 

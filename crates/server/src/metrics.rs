@@ -3,6 +3,7 @@
 use crate::counters;
 use crate::info;
 use crate::shared::Shared;
+use kvorum_cluster::ClusterStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -64,10 +65,36 @@ fn figures(shared: &Shared) -> Vec<Figure> {
     add("epoch", "The store's epoch: starts so far", Value::Gauge(of_node.epoch));
     let keys = of_node.namespaces.iter().map(|namespace| namespace.keys_estimate).sum();
     add("keys_estimate", "About how many keys there are", Value::Gauge(keys));
+    if let Some(cluster) = shared.node.cluster_status() {
+        for (name, help, value) in of_cluster(&cluster) {
+            add(name, help, Value::Gauge(value));
+        }
+    }
     for (name, value) in &of_node.engine {
         add(&format!("engine_{name}"), "A figure of the storage engine", Value::Gauge(*value));
     }
     all
+}
+
+/// A cluster as this node sees it.
+fn of_cluster(cluster: &ClusterStatus) -> [(&'static str, &'static str, u64); 7] {
+    let reachable = cluster.nodes.iter().filter(|node| node.reachable).count();
+    let led = cluster.shards.iter().filter(|shard| shard.led).count();
+    let here = || cluster.shards.iter().filter_map(|shard| shard.here.as_ref());
+    let leads = here().filter(|member| member.role == "leader").count();
+    [
+        ("cluster_map_version", "Version of the cluster's map", cluster.version),
+        ("cluster_nodes", "Nodes of the cluster", cluster.nodes.len() as u64),
+        (
+            "cluster_nodes_reachable",
+            "Nodes that this one has a connection to, itself included",
+            reachable as u64,
+        ),
+        ("cluster_shards", "Shards of namespaces in use", cluster.shards.len() as u64),
+        ("cluster_shards_led", "Shards that have a leader", led as u64),
+        ("cluster_members", "Shards that this node keeps", here().count() as u64),
+        ("cluster_leads", "Shards that this node leads", leads as u64),
+    ]
 }
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ async fn answered(node: &Node, ask: &Ask) -> Answer {
     if kept.id.mode() == Mode::Available || ask.shard.place >= kept.id.shards() {
         return Answer::Refused("ERR needs a strong namespace".to_owned());
     }
-    let router = Router { node, cluster };
+    let router = Router { node, cluster, own_shards: false };
     if let Work::Scan(words) = &ask.work {
         let words: Vec<&[u8]> = words.iter().map(Bytes::as_ref).collect();
         let reply = match ScanOptions::parse(Args::new(&words)) {

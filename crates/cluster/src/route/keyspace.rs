@@ -52,12 +52,20 @@ impl Router<'_> {
         let all = namespaces
             .iter()
             .flat_map(|namespace| ShardId::all_of(*namespace).map(|shard| (*namespace, shard)));
-        let (namespaces, shards): (Vec<NamespaceId>, Vec<ShardId>) = all.unzip();
+        let (namespaces, shards): (Vec<NamespaceId>, Vec<ShardId>) =
+            all.filter(|(_, shard)| self.is_wanted(*shard)).unzip();
         let asks = namespaces.iter().zip(&shards).map(|(namespace, shard)| {
             Box::pin(self.ask(*shard, *namespace, kind, work, None)) as Boxed<'_, Asked>
         });
         let answers = join(asks.collect()).await;
         shards.into_iter().zip(answers).collect()
+    }
+
+    /// Whether a command over all keys looks at this shard.
+    fn is_wanted(&self, shard: ShardId) -> bool {
+        let map = self.cluster.control.map();
+        let leader = map.shards.get(&shard).and_then(|row| row.manager());
+        !self.own_shards || leader.is_some_and(|(_, leader)| leader == self.cluster.me)
     }
 
     async fn count(&self, namespace: NamespaceId) -> Outcome {
@@ -193,6 +201,10 @@ impl Router<'_> {
                 break;
             }
             let shard = ShardId { namespace: namespace.id(), place: place.shard };
+            if !self.is_wanted(shard) {
+                (place.shard, place.after) = (place.shard + 1, None);
+                continue;
+            }
             let owned = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
             let work = Work::Page {
                 after: place.after.take().map(Bytes::from),

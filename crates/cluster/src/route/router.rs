@@ -30,6 +30,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(PATIENCE_MS);
 pub(super) struct Router<'n> {
     pub(super) node: &'n Node,
     pub(super) cluster: &'n Arc<Cluster>,
+    /// Commands over all keys look at the shards that this node leads alone: a cluster client asks the others by itself.
+    pub(super) own_shards: bool,
 }
 
 /// How a connection wants its commands executed.

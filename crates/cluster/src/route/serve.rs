@@ -36,7 +36,7 @@ impl Node {
         let Some(cluster) = self.inner.cluster.get() else {
             return self.serve_alone(session, requests).await;
         };
-        let router = Router { node: self, cluster };
+        let router = Router { node: self, cluster, own_shards: session.own_shards };
         let mut replies = Vec::with_capacity(requests.len());
         while let Some(first) = requests.get(replies.len()) {
             let rest = requests.get(replies.len()..).unwrap_or_default();
@@ -122,7 +122,7 @@ impl Node {
             (true, Some(_)) => Kind::Named,
             (true, None) => Kind::Write,
         };
-        let router = Router { node: self, cluster };
+        let router = Router { node: self, cluster, own_shards: session.own_shards };
         match router.ask(shard, namespace, kind, &work, id.as_deref()).await {
             Asked::Answer(Answer::Changed) => Served::Changed,
             Asked::Answer(Answer::Said { all, .. }) => match all.into_iter().next() {
@@ -154,7 +154,7 @@ impl Node {
             return Err(ErrorReply::needs_strong());
         }
         watched.check_room(keys.len()).map_err(|error| ErrorReply::new(error.resp()))?;
-        let router = Router { node: self, cluster };
+        let router = Router { node: self, cluster, own_shards: false };
         for key in keys {
             let work = Work::Versions(vec![Bytes::copy_from_slice(key)]);
             let asked = router.ask(shard_of(namespace, key), namespace, Kind::Read, &work, None).await;

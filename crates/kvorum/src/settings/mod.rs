@@ -38,6 +38,14 @@ pub(crate) struct Settings {
     pub(crate) timeout_seconds: usize,
     pub(crate) http_hosts: Vec<String>,
     pub(crate) entity_namespace: String,
+    pub(crate) name: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) peers: Vec<(String, String)>,
+    pub(crate) join: Option<String>,
+    pub(crate) cluster_secret_file: Option<PathBuf>,
+    pub(crate) cluster_tls_certificate: Option<PathBuf>,
+    pub(crate) cluster_tls_key: Option<PathBuf>,
+    pub(crate) cluster_tls_authority: Option<PathBuf>,
     pub(crate) log: String,
 }
 
@@ -117,6 +125,14 @@ impl Settings {
             timeout_seconds: 0,
             http_hosts: Vec::new(),
             entity_namespace: String::new(),
+            name: None,
+            peer: None,
+            peers: Vec::new(),
+            join: None,
+            cluster_secret_file: None,
+            cluster_tls_certificate: None,
+            cluster_tls_key: None,
+            cluster_tls_authority: None,
             log: String::new(),
         };
         for setting in TABLE {

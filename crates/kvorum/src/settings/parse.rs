@@ -79,6 +79,32 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     Err(String::from("a name or an address without a port, such as 10.0.0.7 or db1.internal"))
 }
 
+/// The name of a node.
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(String::from("a name of 1 to 64 letters, digits, `.`, `-`, `_`, `:`"))
+}
+
+/// Names and addresses of nodes. The addresses are resolved when they are used: not all nodes need to be there yet.
+pub(super) fn peers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let form =
+        || String::from("a list as n1=10.0.0.1:7379,n2=10.0.0.2:7379, each name and each address once");
+    let mut peers: Vec<(String, String)> = Vec::new();
+    for peer in text.split(',').map(str::trim).filter(|peer| !peer.is_empty()) {
+        let (name, address) = peer.split_once('=').ok_or_else(form)?;
+        let port = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        let twice = peers.iter().any(|(other, there)| other == name || there == address);
+        if twice || port.is_none_or(|(host, port)| host.is_empty() || port == 0) {
+            return Err(form());
+        }
+        peers.push((node_name(name)?, address.to_owned()));
+    }
+    Ok(peers)
+}
+
 /// A whole number between two bounds, both included.
 pub(super) fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
@@ -120,6 +146,16 @@ mod tests {
         }
         for size in [1, 1000, 4096, 256 << 20, 3 << 30] {
             assert_eq!(bytes(&show_bytes(size)), Ok(size));
+        }
+    }
+
+    #[test]
+    fn peers_are_named_and_each_there_once() {
+        let two = [("n1".to_owned(), "h1:7379".to_owned()), ("n2".to_owned(), "[::1]:7379".to_owned())];
+        assert_eq!(peers("n1=h1:7379, n2=[::1]:7379,"), Ok(two.to_vec()));
+        assert_eq!(peers(""), Ok(Vec::new()));
+        for text in ["n1", "n1=", "n1=h1", "n1=h1:0", "n1=:7379", "a=h:1,a=h:2", "a=h:1,b=h:1", "a b=h:1"] {
+            assert!(peers(text).is_err(), "{text}");
         }
     }
 

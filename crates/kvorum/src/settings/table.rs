@@ -2,7 +2,8 @@
 
 use super::Setting;
 use super::parse::{
-    address, bytes_from, count, durability, host, show_bytes, show_durability, show_yes_no, yes_no,
+    address, bytes_from, count, durability, host, node_name, peers, show_bytes, show_durability, show_yes_no,
+    yes_no,
 };
 use std::path::PathBuf;
 
@@ -198,6 +199,86 @@ pub(crate) const TABLE: &[Setting] = &[
         quoted: true,
     },
     Setting {
+        name: "name",
+        value: "NAME",
+        default: "",
+        help: "Name of this node in its cluster. None: that of its address in `peers`, else the machine's with the peer port. A new, empty\n\
+               node under the name of one that is gone takes its place.",
+        set: |settings, text| optional(text, node_name).map(|name| settings.name = name),
+        get: |settings| settings.name.clone().unwrap_or_default(),
+        quoted: true,
+    },
+    Setting {
+        name: "peer",
+        value: "ADDR",
+        default: "",
+        help: "Address for the other nodes of a cluster: makes this node one of a cluster. None: the one of `name` in `peers`, else\n\
+               127.0.0.1:7379 with `join`; without any of them the node is alone.",
+        set: |settings, text| optional(text, address).map(|address| settings.peer = address),
+        get: |settings| settings.peer.clone().unwrap_or_default(),
+        quoted: true,
+    },
+    Setting {
+        name: "peers",
+        value: "NAME=ADDR,…",
+        default: "",
+        help: "All nodes of a new cluster, this one among them; each is started with the same list. Once the cluster is there, it knows\n\
+               its nodes by itself.",
+        set: |settings, text| peers(text).map(|peers| settings.peers = peers),
+        get: |settings| {
+            let each = settings.peers.iter().map(|(name, address)| format!("{name}={address}"));
+            each.collect::<Vec<_>>().join(",")
+        },
+        quoted: true,
+    },
+    Setting {
+        name: "join",
+        value: "ADDR",
+        default: "",
+        help: "Peer address of any node of a running cluster, which this node, being empty, joins.",
+        set: |settings, text| optional(text, address).map(|address| settings.join = address),
+        get: |settings| settings.join.clone().unwrap_or_default(),
+        quoted: true,
+    },
+    Setting {
+        name: "cluster_secret_file",
+        value: "FILE",
+        default: "",
+        help: "File with the secret that all nodes of the cluster have, of at least 16 bytes. None: whoever reaches the peer port can read\n\
+               and change everything.",
+        set: |settings, text| optional(text, path).map(|path| settings.cluster_secret_file = path),
+        get: |settings| shown(settings.cluster_secret_file.as_ref()),
+        quoted: true,
+    },
+    Setting {
+        name: "cluster_tls_certificate",
+        value: "FILE",
+        default: "",
+        help: "Certificate of this node for mutual TLS between nodes (PEM), with those between it and the authority; good for the host in its\n\
+               peer address. With the key and the authority, or none of them.",
+        set: |settings, text| optional(text, path).map(|path| settings.cluster_tls_certificate = path),
+        get: |settings| shown(settings.cluster_tls_certificate.as_ref()),
+        quoted: true,
+    },
+    Setting {
+        name: "cluster_tls_key",
+        value: "FILE",
+        default: "",
+        help: "Private key of `cluster_tls_certificate` (PEM).",
+        set: |settings, text| optional(text, path).map(|path| settings.cluster_tls_key = path),
+        get: |settings| shown(settings.cluster_tls_key.as_ref()),
+        quoted: true,
+    },
+    Setting {
+        name: "cluster_tls_authority",
+        value: "FILE",
+        default: "",
+        help: "Certificate of the authority that signed those of all nodes (PEM).",
+        set: |settings, text| optional(text, path).map(|path| settings.cluster_tls_authority = path),
+        get: |settings| shown(settings.cluster_tls_authority.as_ref()),
+        quoted: true,
+    },
+    Setting {
         name: "log",
         value: "LEVEL",
         default: "info",
@@ -216,6 +297,10 @@ pub(crate) const TABLE: &[Setting] = &[
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err(String::from("a folder")) } else { Ok(PathBuf::from(text)) }
+}
+
+fn shown(path: Option<&PathBuf>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
 }
 
 fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {

@@ -5,6 +5,7 @@ mod bench;
 mod doors;
 mod kill;
 mod namespaces;
+mod playground;
 mod process;
 mod start;
 mod tidy;

@@ -122,3 +122,23 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// What `docs/consistency.md` names as proof is there: crate, file, function.
+#[test]
+fn the_guarantees_name_tests_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/consistency.md")).expect("docs/consistency.md");
+    let mut named = 0;
+    for (file, test) in page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+        named += 1;
+        let (owner, rest) = file.split_once('/').unwrap_or_else(|| panic!("{file} names no crate"));
+        let candidates = [format!("crates/{owner}/tests/it/{rest}.rs"), format!("crates/{owner}/{rest}.rs")];
+        let text = candidates.iter().find_map(|path| std::fs::read_to_string(root().join(path)).ok());
+        let text = text.unwrap_or_else(|| panic!("neither of {candidates:?} is there"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no test {test}");
+    }
+    assert!(named > 30, "only {named} tests are named");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    for row in rows.filter(|row| !row.starts_with("| operation |")) {
+        assert!(row.contains("::"), "no test is named in: {row}");
+    }
+}

@@ -33,7 +33,7 @@ fn zero() -> Job<'static> {
     Job::in_order(NamespaceId::ZERO, Consistency::default())
 }
 
-/// `POST /set` with `{"key": "value", …}`: all or nothing.
+/// `POST /set` with `{"key": "value", …}`: all or nothing, where that can be.
 pub(super) async fn set(
     shared: &Shared,
     headers: &HeaderMap,
@@ -54,14 +54,25 @@ pub(super) async fn set(
         commands.push([&b"SETV"[..], key.as_bytes(), value.as_bytes()]);
     }
     let commands: Vec<_> = commands.iter().map(<[_; 3]>::as_slice).collect();
-    let job = Job::as_one(NamespaceId::ZERO, Consistency::default());
+    let mut shards = entries.keys().map(|key| NamespaceId::ZERO.place_of(key.as_bytes()));
+    let first = shards.next();
+    // Within a shard, and on a node alone, all or nothing; else each key by itself.
+    let as_one = !shared.node.is_clustered() || shards.all(|shard| Some(shard) == first);
+    let job = if as_one { Job::as_one(NamespaceId::ZERO, Consistency::default()) } else { zero() };
     let replies = run(shared, job, &commands).await?.unwrap_or_default();
-    let mut versions = Map::new();
+    let (mut versions, mut errors) = (Map::new(), Map::new());
     for ((key, _), reply) in entries.iter().zip(&replies) {
-        let Reply::Bulk(version) = reply else { return Err(unexpected(reply)) };
-        versions.insert(key.clone(), text(version).into());
+        match reply {
+            Reply::Bulk(version) => versions.insert(key.clone(), text(version).into()),
+            Reply::Error(error) if !as_one => errors.insert(key.clone(), error.text().into()),
+            other => return Err(unexpected(other)),
+        };
     }
-    Ok(Answer::json(StatusCode::OK, &json!({ "versions": versions })).into_response())
+    let answer = match errors.is_empty() {
+        true => json!({ "versions": versions }),
+        false => json!({ "versions": versions, "errors": errors }),
+    };
+    Ok(Answer::json(StatusCode::OK, &answer).into_response())
 }
 
 /// `DELETE /del?key=K`.

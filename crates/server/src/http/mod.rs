@@ -35,7 +35,7 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths that exist, as a 400 names them.
-const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
+const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/cluster, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
@@ -109,6 +109,10 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Ok(response)
         }
+        "/v1/cluster" => {
+            only(&head.method, &[Method::GET])?;
+            cluster(shared)
+        }
         "/healthz" | "/readyz" | "/metrics" => {
             only(&head.method, &[Method::GET, Method::HEAD])?;
             Ok(about(shared, path))
@@ -126,6 +130,18 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// What follows `/v1/ns`.
 fn below_namespaces(path: &str) -> Option<&str> {
     path.strip_prefix("/v1/ns").filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// How the cluster stands, as this node sees it.
+fn cluster(shared: &Shared) -> Result<Response<Body>, Answer> {
+    let Some(status) = shared.node.cluster_status() else {
+        let text = "this node is alone: it was started without --peer, --peers and --join";
+        return Err(Answer::text(StatusCode::NOT_FOUND, text).into_json());
+    };
+    let status = serde_json::to_value(&status);
+    let status =
+        status.map_err(|error| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Answer::json(StatusCode::OK, &status).into_response())
 }
 
 /// How the server is.

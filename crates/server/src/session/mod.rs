@@ -63,8 +63,10 @@ impl Session {
     /// A new connection's.
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Session {
         let settings = shared.settings();
+        let mut node = kvorum_cluster::Session::new();
+        node.own_shards = client.door == Door::RespCluster;
         Session {
-            node: kvorum_cluster::Session::new(),
+            node,
             namespace: NamespaceId::ZERO,
             protocol: Protocol::default(),
             watched: Watched::new(),

@@ -124,6 +124,7 @@ fn template(path: &str) -> &'static str {
     let parts: Vec<&str> = path.trim_start_matches('/').splitn(5, '/').collect();
     match parts.as_slice() {
         ["v1", "openapi.json"] => "/v1/openapi.json",
+        ["v1", "cluster"] => "/v1/cluster",
         ["v1", "ns"] => "/v1/ns",
         ["v1", "ns", _] => "/v1/ns/{namespace}",
         ["v1", "ns", _, "keys"] => "/v1/ns/{namespace}/keys",
@@ -323,6 +324,8 @@ fn the_document_is_sound() {
             assert!(operation["summary"].as_str().unwrap().ends_with('.'), "{method} {path}");
         }
     }
+    assert_eq!(api.status("GET /v1/cluster"), 404, "a node alone");
+    assert_eq!(api.status("PUT /v1/cluster"), 405);
     assert_eq!(api.status("PUT /v1/openapi.json"), 405);
     assert_eq!(api.status("GET /v1/openapi.json"), 200);
     assert_eq!(ask(&api.server, "GET /v1/ns/0/nothing", "", b"").0, 404);

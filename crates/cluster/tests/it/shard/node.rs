@@ -55,16 +55,6 @@ impl Node {
 
     /// Starts a process over what the disk has.
     pub(crate) fn start(&mut self, now: u64, nonce: u64, out: &mut Outbox) {
-        let parts = self.parts(nonce);
-        let store = parts.store.clone();
-        let member = Member::open(parts, Moment(now), out).unwrap();
-        let (jobs, wants_sync) = (VecDeque::new(), false);
-        let (next_tick, next_upkeep) = (now, now);
-        self.process = Some(Process { store, member, jobs, wants_sync, next_tick, next_upkeep });
-    }
-
-    /// Opens the store.
-    pub(crate) fn parts(&self, nonce: u64) -> MemberParts {
         let parts = Parts::new(Arc::new(self.fs.clone()), TestClock::new());
         let mut settings = Settings::default();
         settings.background_threads = false;
@@ -73,15 +63,19 @@ impl Node {
         settings.wal_segment_bytes = 64 << 10;
         settings.blob_threshold_bytes = 200;
         let store = Store::open("/data", settings, parts).unwrap();
-        MemberParts {
+        let parts = MemberParts {
             rows: Rows::open(&store).unwrap(),
-            store,
+            store: store.clone(),
             fs: Arc::new(self.fs.clone()),
             shard: SHARD,
             me: self.id,
             nonce,
             config: config(),
-        }
+        };
+        let member = Member::open(parts, Moment(now), out).unwrap();
+        let (jobs, wants_sync) = (VecDeque::new(), false);
+        let (next_tick, next_upkeep) = (now, now);
+        self.process = Some(Process { store, member, jobs, wants_sync, next_tick, next_upkeep });
     }
 
     /// The process dies, and with it perhaps the power.
