@@ -1,17 +1,19 @@
 //! Readers of bytes that other nodes send, one function for each format: they answer errors and never panic. `fuzz/` runs them with libFuzzer.
 
-use crate::{route, transport};
+use crate::{route, shard, transport};
 use bytes::Bytes;
 
 /// A target: its name, as in `fuzz/`, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 6] = [
     ("forward_ask", |bytes| _ = route::decode_ask(Bytes::copy_from_slice(bytes))),
     ("forward_answer", |bytes| _ = route::decode_answer(Bytes::copy_from_slice(bytes))),
     ("frame", |bytes| _ = transport::decode_all(bytes)),
     ("handshake", |bytes| _ = transport::decode_handshake(bytes)),
+    ("shard_message", |bytes| _ = shard::wire::decode(&Bytes::copy_from_slice(bytes))),
+    ("shard_data", |bytes| shard::read_data(&Bytes::copy_from_slice(bytes))),
 ];
 
 /// Runs the target of this name.

@@ -41,3 +41,15 @@ pub use rows::Rows;
 pub use status::{MemberRole, MemberStatus};
 pub use wire::ShardMessage;
 pub use writes::{Writes, key_hash};
+
+/// Reads bytes as everything that stands in stores or travels beside messages.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_data(bytes: &bytes::Bytes) {
+    use kvorum_sync::{OpId, Way};
+    let _row = row::Row::decode(bytes);
+    let _note = note::decode(OpId::ZERO, bytes);
+    let _writes = writes::Payload::parse(bytes.clone()).map(|writes| writes.digest(OpId::ZERO));
+    for way in [Way::Items, Way::Delta, Way::Files] {
+        let _piece = transfer::check_piece(way, bytes);
+    }
+}

@@ -219,6 +219,15 @@ fn cut_and_changed_messages_are_refused_or_read_but_never_panic() {
 }
 
 #[test]
+fn data_of_any_bytes_is_refused_or_read_but_never_panics() {
+    let mut draw = Draw(fastrand::Rng::with_seed(13));
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..draw.0.usize(..80)).map(|_| draw.0.u8(..) >> draw.0.u8(..8)).collect();
+        crate::shard::read_data(&bytes.into());
+    }
+}
+
+#[test]
 fn a_list_that_is_longer_than_the_message_is_refused_before_room_is_made() {
     let mut bytes = bytes_of(&ShardMessage::of(Message::Announce { promise: Promise::default() })).to_vec();
     bytes.truncate(4);

@@ -61,6 +61,12 @@ impl Client {
         (token, written, writes)
     }
 
+    /// Something that was written before there was a group.
+    pub(crate) fn wrote_alone(&mut self, op: OpId, key: &[u8], value: &[u8]) {
+        let written = Written { clear: false, keys: BTreeMap::from([(key.to_vec(), Some(value.to_vec()))]) };
+        self.items.insert(op, Proposed { written, fate: Fate::Committed, leader: StoreId(0) });
+    }
+
     pub(crate) fn proposed(&mut self, op: OpId, token: Token, written: Written) {
         let leader = self.by_token[&token].0;
         self.by_token.insert(token, (leader, Some(op)));

@@ -5,7 +5,7 @@ use super::node::{Node, SHARD};
 use bytes::{Bytes, BytesMut};
 use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberReport, Outbox, wire};
 use kvorum_engine::{Batch, Durability};
-use kvorum_sync::{Epoch, Members, Message, Moment, Register, StoreId, Way};
+use kvorum_sync::{Alarm, Epoch, Members, Message, Moment, Register, StoreId, Way};
 use std::collections::BTreeMap;
 
 /// What a run met, so that a test can tell that it met anything at all.
@@ -19,6 +19,7 @@ pub(crate) struct Met {
     pub(crate) cancelled: usize,
     pub(crate) replaced: usize,
     pub(crate) restarts_while_receiving: usize,
+    pub(crate) fenced: usize,
 }
 
 pub(crate) struct Group {
@@ -28,6 +29,8 @@ pub(crate) struct Group {
     pub(crate) client: Client,
     pub(crate) met: Met,
     pub(crate) healed: bool,
+    /// What goes to this member is not what the leader wrote, once.
+    pub(crate) spoils: Option<StoreId>,
     /// By the moment of arrival.
     packets: BTreeMap<(u64, u64), (StoreId, StoreId, Bytes)>,
     drawn: u64,
@@ -40,18 +43,25 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(seed: u64) -> Group {
-        let ids = [StoreId(11), StoreId(12), StoreId(13)];
+        let nodes = [11, 12, 13].map(|id| Node::new(StoreId(id), seed ^ id)).into();
+        Group::of(seed, nodes, 3, Client::default())
+    }
+
+    /// A group of the first ones of some machines, which the others are to join.
+    pub(crate) fn of(seed: u64, nodes: Vec<Node>, members: usize, client: Client) -> Group {
+        let ids: Vec<StoreId> = nodes.iter().map(|node| node.id).collect();
         let mut group = Group {
             dice: fastrand::Rng::with_seed(seed),
             now: 1_000_000,
-            nodes: ids.iter().map(|id| Node::new(*id, seed ^ id.0)).collect(),
-            client: Client::default(),
+            nodes,
+            client,
             met: Met::default(),
             healed: false,
+            spoils: None,
             packets: BTreeMap::new(),
             drawn: 0,
-            register: Register::new(Members::of(&ids)),
-            target: ids.to_vec(),
+            register: Register::new(Members::of(&ids[..members])),
+            target: ids,
             leader: None,
             wanted: Some(Epoch::ZERO),
             nominated_at: 0,
@@ -138,8 +148,14 @@ impl Group {
     fn carry_out(&mut self, at: usize, out: Outbox) {
         assert!(out.halted.is_none(), "{} stands still: {:?}", self.nodes[at].id, out.halted);
         let from = self.nodes[at].id;
-        for send in out.sends {
+        self.met.fenced += out.alarms.iter().filter(|alarm| matches!(alarm, Alarm::Fenced(..))).count();
+        for mut send in out.sends {
             self.count(&send.message.message);
+            if matches!(send.message.message, Message::Write { .. })
+                && self.spoils.take_if(|to| *to == send.to).is_some()
+            {
+                send.message.payload = Bytes::from_static(b"\x00\x01\x00\x06\x10key-0\x07spoiled");
+            }
             let mut body = BytesMut::new();
             wire::encode(SHARD, &send.message, &mut body);
             self.post(from, send.to, &body.freeze());

@@ -4,6 +4,7 @@
 //! `SEED=7 cargo test -p kvorum-cluster --test it shard` repeats one run, `SEEDS=1000` runs more of them.
 
 mod client;
+mod directed;
 mod group;
 mod node;
 
@@ -103,6 +104,7 @@ fn run_all(name: &str, seeds: &[u64], faults: Faults) -> Met {
         met.committed += of_run.committed;
         met.cancelled += of_run.cancelled;
         met.replaced += of_run.replaced;
+        met.fenced += of_run.fenced;
         met.restarts_while_receiving += of_run.restarts_while_receiving;
     }
     eprintln!("{name}: {} seeds, {met:?}", seeds.len());

@@ -55,6 +55,16 @@ impl Node {
 
     /// Starts a process over what the disk has.
     pub(crate) fn start(&mut self, now: u64, nonce: u64, out: &mut Outbox) {
+        let parts = self.parts(nonce);
+        let store = parts.store.clone();
+        let member = Member::open(parts, Moment(now), out).unwrap();
+        let (jobs, wants_sync) = (VecDeque::new(), false);
+        let (next_tick, next_upkeep) = (now, now);
+        self.process = Some(Process { store, member, jobs, wants_sync, next_tick, next_upkeep });
+    }
+
+    /// Opens the store.
+    pub(crate) fn parts(&self, nonce: u64) -> MemberParts {
         let parts = Parts::new(Arc::new(self.fs.clone()), TestClock::new());
         let mut settings = Settings::default();
         settings.background_threads = false;
@@ -63,19 +73,15 @@ impl Node {
         settings.wal_segment_bytes = 64 << 10;
         settings.blob_threshold_bytes = 200;
         let store = Store::open("/data", settings, parts).unwrap();
-        let parts = MemberParts {
+        MemberParts {
             rows: Rows::open(&store).unwrap(),
-            store: store.clone(),
+            store,
             fs: Arc::new(self.fs.clone()),
             shard: SHARD,
             me: self.id,
             nonce,
             config: config(),
-        };
-        let member = Member::open(parts, Moment(now), out).unwrap();
-        let (jobs, wants_sync) = (VecDeque::new(), false);
-        let (next_tick, next_upkeep) = (now, now);
-        self.process = Some(Process { store, member, jobs, wants_sync, next_tick, next_upkeep });
+        }
     }
 
     /// The process dies, and with it perhaps the power.

@@ -1,0 +1,135 @@
+//! One trouble at a time.
+
+use super::client::Client;
+use super::group::Group;
+use super::node::Node;
+use super::{check, heal, seeds};
+use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberRole, Outbox, Writes};
+use kvorum_engine::fs::sim::{Fault, Operation};
+use kvorum_engine::{Attributes, Batch, Durability, TreeSettings};
+use kvorum_sync::{Epoch, Membership, Moment, OpId, StoreId, Token};
+
+fn epoch(number: u32) -> Epoch {
+    Epoch::new(number).unwrap()
+}
+
+#[test]
+fn a_shard_that_was_written_alone_becomes_a_group() {
+    for seed in seeds(12) {
+        let first = Node::new(StoreId(11), seed);
+        let mut client = Client::default();
+        {
+            let parts = first.parts(1);
+            let tree = parts.store.tree("n0/s3", TreeSettings::with_history()).unwrap();
+            for serial in 1..40 {
+                let op = OpId::new(epoch(1), serial);
+                let (key, value) =
+                    (format!("\u{10}key-{serial}"), format!("alone-{serial}-{}", "x".repeat(300)));
+                let mut batch = Batch::new();
+                batch.put(&tree, key.as_bytes(), op.version(), value.as_bytes(), Attributes::default());
+                parts.store.write(&batch, Durability::Synced).unwrap().wait().unwrap();
+                client.wrote_alone(op, key.as_bytes(), value.as_bytes());
+            }
+            assert!(Member::convert(&parts, epoch(2), 1000).unwrap());
+            assert!(!Member::convert(&parts, epoch(3), 2000).unwrap(), "there is a member already");
+        }
+        let others = [12, 13].map(|id| Node::new(StoreId(id), seed ^ id));
+        let mut group = Group::of(seed, std::iter::once(first).chain(others).collect(), 1, client);
+        for _ in 0..1500 {
+            group.turn();
+            if group.dice.u8(..8) == 0 {
+                group.write();
+            }
+        }
+        heal(&mut group, seed);
+        check(&group);
+        assert!(group.met.files > 0, "what was written alone goes as files: {:?}", group.met);
+        assert!(group.met.committed > 0);
+    }
+}
+
+#[test]
+fn a_member_that_holds_something_else_is_found_and_starts_over() {
+    for seed in seeds(12) {
+        let mut group = Group::new(seed);
+        group.healed = true;
+        for turn in 0..4000 {
+            group.turn();
+            if turn % 16 == 0 && turn < 3000 {
+                group.write();
+            }
+            if turn == 1000 {
+                let leading = group.leading().expect("somebody leads by now");
+                group.spoils = Some(group.nodes[(leading + 1) % 3].id);
+            }
+        }
+        assert!(group.spoils.is_none() && group.met.fenced > 0, "seed {seed}: {:?}", group.met);
+        heal(&mut group, seed);
+        check(&group);
+        assert!(group.met.installed > 0, "it got another tree: {:?}", group.met);
+    }
+}
+
+/// Steps a member of a group of one until it leads.
+fn lead(node: &mut Node) {
+    let mut out = Outbox::default();
+    node.start(1, 7, &mut out);
+    let process = node.process.as_mut().unwrap();
+    let membership = Membership::steady(&[node.id]);
+    process.member.step(Moment(2), MemberInput::Nominate { epoch: epoch(1), membership }, &mut out);
+    for _ in 0..4 {
+        let synced = process.sync();
+        process.member.step(Moment(3), MemberInput::Durable(synced), &mut out);
+    }
+    assert!(process.member.leads() && out.led);
+}
+
+#[test]
+fn a_member_whose_store_refuses_a_record_stands_still() {
+    let mut node = Node::new(StoreId(5), 3);
+    lead(&mut node);
+    let process = node.process.as_mut().unwrap();
+    let mut out = Outbox::default();
+    let propose = |member: &mut Member, out: &mut Outbox, token: u64| {
+        let mut writes = Writes::new();
+        writes.put(b"\x10k", b"v", Attributes::default());
+        let draft = Draft { token: Some(Token(token)), wall_ms: 1, writes, ..Draft::default() };
+        let mut batch = Batch::new();
+        member.propose(Moment(9), draft, &mut batch, out).unwrap();
+        batch
+    };
+    let first = propose(&mut process.member, &mut out, 1);
+    let commit = process.store.write_admitted(&first, Durability::Synced).unwrap();
+    process.member.stored(commit.sequence(), &mut out);
+    node.fs.inject(Fault::once(Operation::Sync, "wal"));
+    assert!(commit.wait().is_err());
+    let second = propose(&mut process.member, &mut out, 2);
+    let error = process.store.write_admitted(&second, Durability::Synced).map(drop).unwrap_err();
+    process.member.lost(error, &mut out);
+    assert_eq!(process.member.role(), MemberRole::Halted);
+    assert!(out.halted.is_some() && out.sends.is_empty());
+    let unknown = |token| (Token(token), Done::Unknown);
+    assert_eq!(out.done, [unknown(1), unknown(2)], "nobody here will ever know");
+    assert!(process.member.room().is_err());
+
+    node.fs.heal();
+    node.crash(false, 0);
+    lead_again(&mut node);
+}
+
+/// After a restart over the same disk.
+fn lead_again(node: &mut Node) {
+    let mut out = Outbox::default();
+    node.start(20, 8, &mut out);
+    let process = node.process.as_mut().unwrap();
+    let membership = Membership::steady(&[node.id]);
+    let below = MemberInput::Nominate { epoch: epoch(1), membership: membership.clone() };
+    process.member.step(Moment(21), below, &mut out);
+    assert!(!process.member.leads(), "a manager that restarted never acts in its old epoch");
+    process.member.step(Moment(22), MemberInput::Nominate { epoch: epoch(2), membership }, &mut out);
+    for _ in 0..4 {
+        let synced = process.sync();
+        process.member.step(Moment(23), MemberInput::Durable(synced), &mut out);
+    }
+    assert!(process.member.leads());
+}
