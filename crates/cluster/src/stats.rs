@@ -74,6 +74,8 @@ fn engine(node: &Node) -> Vec<(&'static str, u64)> {
         ("snapshots", stats.snapshots),
         ("oldest_snapshot_seconds", stats.oldest_snapshot_age.map_or(0, |age| age.as_secs())),
         ("write_amplification_milli", stats.write_amplification_milli()),
+        ("read_amplification_milli", stats.read_amplification_milli),
+        ("space_amplification_milli", stats.space_amplification_milli()),
         ("read_sources_max", stats.sources_max),
         ("cache_misses", stats.cache_misses),
     ];
@@ -93,7 +95,7 @@ fn memory(stats: &StoreStats) -> [(&'static str, u64); 3] {
 }
 
 /// Files, and what was written to them.
-fn disk(stats: &StoreStats) -> [(&'static str, u64); 15] {
+fn disk(stats: &StoreStats) -> [(&'static str, u64); 17] {
     let compaction = &stats.compaction;
     [
         ("tables", stats.tables),
@@ -103,6 +105,8 @@ fn disk(stats: &StoreStats) -> [(&'static str, u64); 15] {
         ("wal_segments", stats.wal_segments),
         ("wal_bytes", stats.wal_bytes),
         ("wal_pinned_from_sequence", stats.wal_pinned_by.as_ref().map_or(0, |(_, first)| *first)),
+        ("settled_bytes", stats.settled_bytes),
+        ("log_written_bytes", stats.log_written_bytes),
         ("flushes", stats.flushes),
         ("flushed_bytes", stats.flushed_bytes),
         ("compactions", compaction.jobs),
@@ -114,7 +118,7 @@ fn disk(stats: &StoreStats) -> [(&'static str, u64); 15] {
     ]
 }
 
-/// Bytes of each level; space amplification is their sum over that of the deepest one that is used.
+/// Bytes of each level.
 fn levels(stats: &StoreStats) -> impl Iterator<Item = (&'static str, u64)> {
     const NAMES: [&str; 7] = [
         "level_0_bytes",

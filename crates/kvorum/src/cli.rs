@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// Make a store of a backup.
     Restore { sources: Sources, source: PathBuf },
     /// Look for damage in a closed store or a backup.
-    Check { sources: Sources, dir: PathBuf, salvage: Option<PathBuf> },
+    Check { sources: Sources, dir: PathBuf, saving: Option<Saving> },
     /// Work on the namespaces of a running node.
     Namespace { sources: Sources, action: Action },
     /// Tell how a cluster stands.
@@ -27,6 +27,21 @@ pub(crate) enum Command {
     Playground { nodes: usize },
     /// Load a running node.
     Bench { sources: Sources, matches: Box<ArgMatches> },
+}
+
+/// What a check is to save, and where to.
+pub(crate) enum Saving {
+    /// What is whole of a store.
+    Salvage(PathBuf),
+    /// The store that a log was kept whole of.
+    Rebuild(PathBuf),
+}
+
+impl Saving {
+    fn of(matches: &ArgMatches) -> Option<Saving> {
+        let target = |name| matches.get_one::<PathBuf>(name).cloned();
+        target("salvage").map(Saving::Salvage).or_else(|| target("rebuild").map(Saving::Rebuild))
+    }
 }
 
 /// Reads the command line and the environment; ends the program with a message if they make no sense.
@@ -51,7 +66,7 @@ pub(crate) fn parse() -> Command {
         Some(("check", matches)) => Command::Check {
             sources: sources(matches),
             dir: folder(matches, "dir"),
-            salvage: matches.get_one::<PathBuf>("salvage").cloned(),
+            saving: Saving::of(matches),
         },
         Some(("namespace", matches)) => {
             let (word, matches) = matches.subcommand().unwrap_or(("list", matches));
@@ -92,18 +107,20 @@ fn program() -> clap::Command {
         .arg(named_folder("source", "SOURCE", "Folder of the backup, or of a checkpoint that BGSAVE made"))
         .args(flags_of(&["data"]))
         .args_override_self(true);
-    let salvage =
-        Arg::new("salvage").long("salvage").value_name("TARGET").value_parser(value_parser!(PathBuf));
+    let saving = |name: &'static str| {
+        Arg::new(name).long(name).value_name("TARGET").value_parser(value_parser!(PathBuf))
+    };
     let check = clap::Command::new("check")
         .about(
             "Look for damage in the store of a node that does not run, or in a backup; changes nothing there",
         )
         .arg(named_folder("dir", "DIR", "Folder of the store or backup"))
-        .arg(
-            salvage.help(
-                "Bring what is whole into a new store in this folder, which must not exist or be empty",
-            ),
-        )
+        .arg(saving("salvage").help(
+            "Bring what is whole into a new store in this folder, which must not exist or be empty",
+        ))
+        .arg(saving("rebuild").conflicts_with("salvage").help(
+            "DIR is the folder of a log that was kept whole (wal_retention = all) and whose data folder is lost: make the store anew in this folder",
+        ))
         .args(flags_of(&["wal_dir", "memory", "max_value"]))
         .args_override_self(true);
     let load = bench::command().args(flags_of(&["resp", "http", "requirepass"])).args_override_self(true);

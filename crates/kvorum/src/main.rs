@@ -31,8 +31,8 @@ fn main() -> ExitCode {
         cli::Command::Restore { sources, source } => {
             load(&sources).and_then(|settings| backup::restore(&settings, &source))
         }
-        cli::Command::Check { sources, dir, salvage } => {
-            load(&sources).and_then(|settings| check::check(&settings, &dir, salvage.as_deref()))
+        cli::Command::Check { sources, dir, saving } => {
+            load(&sources).and_then(|settings| check::check(&settings, &dir, saving.as_ref()))
         }
         cli::Command::Bench { sources, matches } => load(&sources).and_then(|settings| {
             let (resp, http) = (settings.resp.as_str(), settings.http.as_deref());

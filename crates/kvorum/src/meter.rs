@@ -20,8 +20,13 @@ impl Meter {
 
     /// Shows where it is.
     pub(crate) fn show(&self, done: Progress) {
-        self.0.set_length(done.of_bytes);
-        self.0.set_position(done.bytes);
+        self.show_bytes(done.bytes, done.of_bytes);
+    }
+
+    /// Shows how many bytes of how many are done.
+    pub(crate) fn show_bytes(&self, bytes: u64, of_bytes: u64) {
+        self.0.set_length(of_bytes);
+        self.0.set_position(bytes);
     }
 
     /// Takes the bar away: what comes next says how it ended.

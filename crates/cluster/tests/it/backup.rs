@@ -7,7 +7,7 @@ use kvorum_cluster::backup::{self, inspect, receive, restore};
 use kvorum_cluster::{Node, NodeParts, NodeSettings};
 use kvorum_engine::fs::Fs;
 use kvorum_engine::fs::sim::SimFs;
-use kvorum_engine::{Clock, Parts};
+use kvorum_engine::{Clock, Parts, Settings, Store};
 use kvorum_model::Reply;
 use std::path::Path;
 use std::sync::Arc;
@@ -178,4 +178,25 @@ fn a_checkpoint_stays_until_the_next_one_is_whole() {
         },
     );
     assert!(opened > 10, "the runs show too little: {opened}");
+}
+
+#[test]
+fn a_store_that_lost_its_epoch_begins_far_above_all_that_it_can_have_given() {
+    let clock = TestClock::new();
+    let (fs, node) = begin(&clock);
+    let epoch = node.stats().epoch;
+    node.shutdown().unwrap();
+    drop(node);
+    // As a salvage leaves it whose damage took the state of the store itself.
+    let store = Store::open(DATA, Settings::default(), parts(&clock, &fs).storage).unwrap();
+    assert!(store.drop_tree("sys").unwrap());
+    store.close().unwrap();
+    drop(store);
+    backup::make_own(&parts(&clock, &fs), Path::new(DATA)).unwrap();
+    assert!(has_all(DATA, &clock, &fs).unwrap());
+    let node = try_open(&settings(DATA), &clock, Arc::new(fs)).unwrap();
+    assert!(node.stats().epoch > epoch + (1 << 20), "{}", node.stats().epoch);
+    let mut client = Client::new(&node);
+    client.pipeline(&[set(1, "newer")]);
+    assert_eq!(client.get(b"key:1").as_deref(), Some(&b"newer"[..]), "the new op id is above the old ones");
 }

@@ -326,6 +326,34 @@ fn check_tells_of_damage_and_salvages_the_rest() {
 }
 
 #[test]
+fn a_log_that_was_kept_whole_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log, again) =
+        (folder.path().join("data"), folder.path().join("log"), folder.path().join("again"));
+    let flags = ["--wal-dir", &log.display().to_string(), "--wal-retention", "all"].map(str::to_owned);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let node = Node::start(&data, &flags);
+    fill(&node, 50);
+    assert_eq!(node.connect().call(&["SAVE"]), Reply::ok());
+    node.signal("TERM");
+    assert_eq!(node.wait().0, Some(0));
+    std::fs::remove_dir_all(&data).unwrap();
+    let error =
+        refused(&run(kvorum(&[]).arg("--data").arg(&data).args(&flags).args(["--resp", "127.0.0.1:0"])));
+    assert!(error.contains(&format!("kvorum check {} --rebuild", log.display())), "{error}");
+    let text = succeeded(&run(kvorum(&["check"]).arg(&log).arg("--rebuild").arg(&again)));
+    assert!(text.contains("no damage") && text.contains("serve it with"), "{text}");
+    let node = Node::start(&again, &[]);
+    let mut client = node.connect();
+    for key in 0..50 {
+        assert_eq!(client.call(&["GET", &format!("key:{key}")]), Reply::bulk(&value(key)));
+    }
+    let error =
+        refused(&run(kvorum(&["check"]).arg(folder.path()).arg("--rebuild").arg(folder.path().join("x"))));
+    assert!(error.contains("cannot make a store of the log"), "{error}");
+}
+
+#[test]
 fn bgsave_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (data, again) = (folder.path().join("data"), folder.path().join("again"));

@@ -8,6 +8,7 @@ mod guard;
 mod json;
 mod keys;
 mod namespaces;
+mod patience;
 mod query;
 mod run;
 
@@ -22,6 +23,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kvorum_cluster::Error;
+use patience::Patient;
 use query::Query;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ use tokio::net::TcpStream;
 
 /// Time for a client to send its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A client that takes nothing of an answer for so long is given up: a backup has one slot.
+const WRITES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bytes of headers that a connection holds at most.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -52,7 +57,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Loc
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITES_WITHIN)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
