@@ -62,7 +62,7 @@ impl Tree {
     }
 
     /// Takes in the files of another store's tree, in the order in which [`Tree::export`] gave them, all at once. What they hold above the ceiling is not seen and goes in time. Floors don't
-    /// matter here. Everything taken in is seen by every snapshot, so nobody should read the tree meanwhile.
+    /// matter here. Everything taken in is seen by every snapshot, so nobody should read the tree meanwhile: `docs/decisions/015` says why.
     ///
     /// The files stay where they are; they are linked, or copied where they can't be.
     ///
