@@ -204,7 +204,13 @@ impl Inner {
             let listed = self.arrival.lock().peers.clone();
             match judge(&listed, &answers) {
                 Round::Wait(why) => self.wait_for(&why),
-                Round::Join(address) => return self.join(&address).await,
+                Round::Join(address) => {
+                    // Its log may begin with this node, whose voice it then needs before it can let anybody in.
+                    let listed =
+                        answers.into_iter().filter_map(|(address, answer)| Some((answer?.store, address)));
+                    self.know(listed.collect());
+                    return self.join(&address).await;
+                }
                 Round::Ready(nodes) => {
                     self.know(nodes.iter().map(|(store, info)| (*store, info.peer.clone())).collect());
                     if nodes.first_key_value().map(|(store, _)| *store) == Some(self.me) {

@@ -113,7 +113,8 @@ impl Cluster {
 
     fn look_at_store(self: &Arc<Self>) {
         let found = match self.store.admission() {
-            Ok(()) | Err(kvorum_engine::Error::Busy { .. } | kvorum_engine::Error::Closed) => None,
+            Ok(()) | Err(kvorum_engine::Error::Busy { .. }) => self.short_of_space(),
+            Err(kvorum_engine::Error::Closed) => None,
             Err(error @ kvorum_engine::Error::DiskFull { .. }) => Some(Halt::DiskFull(error.to_string())),
             Err(error) => Some(Halt::Poisoned(error.to_string())),
         };
@@ -141,6 +142,14 @@ impl Cluster {
                 self.control.report(&Report::Wants { shard, above, why: Ask::StepDown(why) });
             }
         }
+    }
+
+    /// The store asks its device now and then, by what it wrote: who leads is to know at once.
+    fn short_of_space(&self) -> Option<Halt> {
+        let (path, reserve) = (self.store.path(), self.store.settings().disk_reserve_bytes);
+        let free = self.fs.free_bytes(path).ok().filter(|free| *free < reserve)?;
+        let path = path.display();
+        Some(Halt::DiskFull(format!("{path} has {free} bytes left, less than the reserve of {reserve}")))
     }
 
     /// The store takes no writes, or takes them again: what others can lead they are to lead.
