@@ -187,7 +187,7 @@ fn version_of(found: &Found) -> FoundVersion {
 }
 
 /// The error of whoever comes with the handle of a namespace that was dropped.
-fn dropped(node: &Node, namespace: NamespaceId) -> Error {
+pub(crate) fn dropped(node: &Node, namespace: NamespaceId) -> Error {
     let name = node.inner.namespaces.get(namespace.id()).map(Namespace::name);
     Error::NoNamespace(name.unwrap_or_default() + " any more: it was dropped")
 }

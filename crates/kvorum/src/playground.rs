@@ -6,12 +6,16 @@ use kvorum_server::{Server, ServerSettings};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Nodes of a playground at most.
 pub(crate) const NODES_MAX: usize = 9;
 
 /// Memory of each node.
 const MEMORY_BYTES: u64 = 64 << 20;
+
+/// How long the nodes may take to form a cluster.
+const LED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A node of the playground.
 struct Running {
@@ -71,10 +75,14 @@ fn wait_until_led(running: &[Running]) -> Result<(), String> {
             && !status.shards.is_empty()
             && status.shards.iter().all(|shard| shard.led)
     };
-    for node in running {
-        runtime.block_on(node.node.cluster_until(led));
-    }
-    Ok(())
+    let all = async {
+        for node in running {
+            node.node.cluster_until(led).await;
+        }
+    };
+    let waited = runtime.block_on(async { tokio::time::timeout(LED_WITHIN, all).await });
+    waited
+        .map_err(|_| format!("the nodes did not form a cluster within {} s: try again", LED_WITHIN.as_secs()))
 }
 
 fn say_ready(running: &[Running]) -> std::io::Result<()> {

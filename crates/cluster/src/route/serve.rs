@@ -10,6 +10,7 @@ use crate::keys::shard_of;
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
+use crate::prefetch::dropped;
 use crate::session::{Request, Session, Watched};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply, Run};
@@ -40,6 +41,10 @@ impl Node {
         let mut replies = Vec::with_capacity(requests.len());
         while let Some(first) = requests.get(replies.len()) {
             let rest = requests.get(replies.len()..).unwrap_or_default();
+            if !self.has(first.namespace) {
+                replies.push(dropped(self, first.namespace).reply());
+                continue;
+            }
             if let Run::Keyspace(kind) = first.spec.run
                 && first.namespace.mode() == Mode::Strong
             {
@@ -50,7 +55,9 @@ impl Node {
             let is_alike = |request: &&Request<'_>| match first.namespace.mode() {
                 Mode::Available => request.namespace.mode() == Mode::Available,
                 Mode::Strong => {
-                    request.namespace.mode() == Mode::Strong && !matches!(request.spec.run, Run::Keyspace(_))
+                    request.namespace.mode() == Mode::Strong
+                        && !matches!(request.spec.run, Run::Keyspace(_))
+                        && self.has(request.namespace)
                 }
             };
             let alike = rest.get(..rest.iter().take_while(is_alike).count().max(1)).unwrap_or_default();
@@ -65,6 +72,11 @@ impl Node {
             replies.extend(router.requests(alike, wish).await);
         }
         replies
+    }
+
+    /// Whether a namespace is there still.
+    fn has(&self, namespace: NamespaceId) -> bool {
+        self.inner.namespaces.get(namespace.id()).is_some_and(|kept| !kept.is_dropped())
     }
 
     fn read_mode(&self, session: &Session, namespace: NamespaceId) -> ReadMode {
