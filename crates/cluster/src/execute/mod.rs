@@ -160,6 +160,49 @@ mod tests {
     }
 
     #[test]
+    fn a_request_with_an_id_is_executed_once_also_after_a_restart() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let open = || {
+            let parts = NodeParts { background_threads: false, ..NodeParts::real().unwrap() };
+            Node::open_with(NodeSettings::new(dir.path().join("data")), parts).unwrap()
+        };
+        let run = |node: &Node, id: Option<&'static str>, lines: &[&[&[u8]]]| {
+            let mut session = Session::new();
+            session.request_id = id.map(bytes::Bytes::from);
+            let requests: Vec<Request<'_>> = lines
+                .iter()
+                .map(|words| {
+                    let args = Args::new(words);
+                    Request { namespace: NamespaceId::ZERO, spec: resolve(args).unwrap(), args }
+                })
+                .collect();
+            let mut replies = Vec::new();
+            while replies.len() < requests.len() {
+                let progress = node.execute(&mut session, &requests[replies.len()..], &mut replies);
+                if let Some(prefetch) = progress.blocked {
+                    session.resume(prefetch.run());
+                }
+                if let Some(commit) = progress.commit {
+                    commit.wait().unwrap();
+                }
+            }
+            assert!(session.request_id.is_none(), "it names one request");
+            replies
+        };
+        let incr: &[&[u8]] = &[b"INCR", b"n"];
+        let number = Reply::Integer;
+        let node = open();
+        assert_eq!(run(&node, Some("a"), &[&[b"GET", b"n"], incr, incr]), [Reply::Nil, number(1), number(2)]);
+        assert_eq!(run(&node, Some("a"), &[incr]), [number(1)]);
+        assert!(run(&node, Some("a"), &[&[b"INCRBY", b"n", b"1"]])[0].is_error());
+        node.shutdown().unwrap();
+        drop(node);
+        let node = open();
+        assert_eq!(run(&node, Some("a"), &[incr, incr]), [number(1), number(3)]);
+        assert_eq!(run(&node, Some("b"), &[incr]), [number(4)]);
+    }
+
+    #[test]
     fn an_interest_ends_with_whoever_had_it() {
         let open = |fs: &SimFs| {
             let mut settings = NodeSettings::new("/data");
