@@ -66,14 +66,13 @@ pub(crate) fn playground(nodes: usize) -> Result<(), String> {
     end(running)
 }
 
-/// Waits until somebody leads each shard that is in use.
+/// Waits until somebody leads each shard that is in use, and every node some of them.
 fn wait_until_led(running: &[Running]) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for the cluster: {error}"))?;
     let led = |status: &ClusterStatus| {
-        status.nodes.len() == running.len()
-            && !status.shards.is_empty()
-            && status.shards.iter().all(|shard| shard.led)
+        let all_led = !status.shards.is_empty() && status.shards.iter().all(|shard| shard.led);
+        all_led && status.nodes.len() == running.len() && status.nodes.iter().all(|node| node.leads > 0)
     };
     let all = async {
         for node in running {
