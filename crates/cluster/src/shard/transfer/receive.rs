@@ -165,26 +165,50 @@ fn take_data(
     payload: &Bytes,
     own: &[OpId],
 ) -> kvorum_engine::Result<()> {
+    let mut floor = OpId::ZERO;
+    loop {
+        let batch = data_batch(tree, (way, floor, ceiling), payload, own)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match store.write_waiting(&batch, Durability::Synced) {
+            // Items came from the leader meanwhile, and the checkpoint passed what the piece holds: the member has that already.
+            Err(Error::BelowFloor { floor: risen, .. }) if risen > floor.version() => {
+                floor = OpId::from_version(risen);
+            }
+            taken => return taken?.wait(),
+        }
+    }
+}
+
+/// What a piece holds above the floor and up to the ceiling.
+fn data_batch(
+    tree: &Tree,
+    (way, floor, ceiling): (Way, OpId, OpId),
+    payload: &Bytes,
+    own: &[OpId],
+) -> kvorum_engine::Result<Batch> {
     let mut batch = Batch::new();
     let strange = |expected| Error::Invalid(format!("a piece of a transfer lacks {expected}"));
+    let wanted = |version: u64| version > floor.version() && version <= ceiling.version();
     if way == Way::Items {
         for item in piece::items(payload).map_err(strange)? {
-            if item.op <= ceiling && own.binary_search(&item.op).is_err() {
+            if wanted(item.op.version()) && own.binary_search(&item.op).is_err() {
                 item.payload.add_to(&mut batch, tree, item.op);
                 batch.note(tree, item.op.version(), &note::with_kind(&item.note, Came::Shipped));
             }
         }
     } else {
         let delta = piece::delta(payload).map_err(strange)?;
-        let clears = delta.clears.iter().filter(|version| **version <= ceiling.version());
-        clears.for_each(|version| batch.clear(tree, *version));
-        let entries = delta.entries.iter().filter(|(version, _)| *version <= ceiling.version());
+        delta
+            .clears
+            .iter()
+            .filter(|version| wanted(**version))
+            .for_each(|version| batch.clear(tree, *version));
+        let entries = delta.entries.iter().filter(|(version, _)| wanted(*version));
         entries.for_each(|(version, write)| write.add_to(&mut batch, tree, *version));
     }
-    if batch.is_empty() {
-        return Ok(());
-    }
-    store.write_waiting(&batch, Durability::Synced)?.wait()
+    Ok(batch)
 }
 
 /// Gives the shard's name to its tree, and drops the other one.
