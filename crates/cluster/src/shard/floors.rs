@@ -79,7 +79,7 @@ impl Member {
         }
         self.floors.sample(now);
         let pinned = self.sources.lowest_needed();
-        let history = self.floors.aged(now, history_micros).min(pinned);
+        let history = self.floors.aged(now, history_micros).min(pinned).min(self.replica.floor_limit());
         if history > self.floors.history {
             self.tree.set_floor(history.version())?;
             self.floors.history = history;

@@ -56,7 +56,8 @@ impl Member {
         let replica = Replica::recover(me, nonce, config.core.clone(), &durable, true, now, &mut effects);
         let mut floors = Floors::default();
         floors.checkpoint_durable(row.checkpoint.op, row.checkpoint.time);
-        let (floor, gc_floor) = (row.floor, row.gc_floor);
+        // The last transfer may have brought items in part: nothing below is given out one by one.
+        let (floor, gc_floor) = (row.floor.max(row.checkpoint.op), row.gc_floor);
         let mut member = Member {
             store,
             fs,
