@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+pub mod cluster;
 mod control;
 pub mod dice;
 mod disk;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use kvorum_sim::cluster;
 use kvorum_sim::plan::Plan;
 use kvorum_sim::run::{Outcome, run};
 use kvorum_sim::shrink::{kind, shrink};
@@ -29,12 +30,29 @@ struct Arguments {
     /// The last seed of a swarm, which ends there if it still has time.
     #[arg(long, default_value_t = u64::MAX)]
     upto: u64,
+    /// Run the shard's members of `kvorum-cluster` over the real engine, instead of the replication core alone.
+    #[arg(long)]
+    cluster: bool,
     /// With --seed: print everything that happened.
     #[arg(long)]
     trace: bool,
     /// Runs that shrinking a failure may take.
     #[arg(long, default_value_t = 400)]
     shrink: usize,
+}
+
+impl Arguments {
+    fn plan(&self, seed: u64) -> Plan {
+        if self.cluster { cluster::plan_of(seed) } else { Plan::of(seed) }
+    }
+
+    fn run_plan(&self, plan: &Plan, keep_lines: bool) -> Outcome {
+        if self.cluster { cluster::run_plan(plan, keep_lines) } else { run(plan, keep_lines) }
+    }
+
+    fn run(&self, seed: u64, keep_lines: bool) -> Outcome {
+        self.run_plan(&self.plan(seed), keep_lines)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +151,7 @@ fn summary(seed: u64, outcome: &Outcome) -> String {
 }
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
-    let outcome = run(&Plan::of(seed), arguments.trace);
+    let outcome = arguments.run(seed, arguments.trace);
     for line in &outcome.lines {
         println!("{line}");
     }
@@ -142,18 +160,18 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !arguments.trace {
-        explain(seed, arguments.shrink);
+        explain(seed, arguments);
     }
     ExitCode::FAILURE
 }
 
 /// Shrinks a failing seed, and prints what is left of it.
-fn explain(seed: u64, runs: usize) {
+fn explain(seed: u64, arguments: &Arguments) {
     eprintln!("shrinking seed {seed} …");
-    let small = shrink(&Plan::of(seed), runs, |plan| {
-        run(plan, false).failure.map(|failure| kind(&failure).to_string())
+    let small = shrink(&arguments.plan(seed), arguments.shrink, |plan| {
+        arguments.run_plan(plan, false).failure.map(|failure| kind(&failure).to_string())
     });
-    let outcome = run(&small, true);
+    let outcome = arguments.run_plan(&small, true);
     let tail = outcome.lines.len().saturating_sub(400);
     for line in outcome.lines.iter().skip(tail) {
         println!("{line}");
@@ -166,7 +184,8 @@ fn explain(seed: u64, runs: usize) {
     }
     println!("left of the plan: {:?}", Plan { faults: Vec::new(), deeds: Vec::new(), ..small });
     println!("shrunk from {}", summary(seed, &outcome));
-    println!("replay: cargo run --profile sim -p kvorum-sim -- --seed {seed}");
+    let whole = if arguments.cluster { "--cluster " } else { "" };
+    println!("replay: cargo run --profile sim -p kvorum-sim -- {whole}--seed {seed}");
 }
 
 #[expect(
@@ -178,13 +197,13 @@ fn swarm(limit: Duration, arguments: &Arguments) -> ExitCode {
     let (mut runs, mut commits, mut operations, mut told) = (0_u64, 0, 0, 0);
     let mut seed = arguments.from;
     while seed <= arguments.upto && begun.elapsed() < limit {
-        let outcome = run(&Plan::of(seed), false);
+        let outcome = arguments.run(seed, false);
         runs += 1;
         commits += outcome.commits;
         operations += outcome.operations;
         if outcome.failure.is_some() {
             println!("{}", summary(seed, &outcome));
-            explain(seed, arguments.shrink);
+            explain(seed, arguments);
             return ExitCode::FAILURE;
         }
         if begun.elapsed().as_secs() / 5 > told {

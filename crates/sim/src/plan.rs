@@ -200,7 +200,7 @@ impl Plan {
         }
     }
 
-    fn mixed(seed: u64) -> Self {
+    pub(crate) fn mixed(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let members = [1, 3, 3, 3, 3, 3, 3, 5][dice.index(8)];
         let heal_at = dice.range(2_000_000, 8_000_000);

@@ -1,0 +1,305 @@
+//! Whole members: the shard's member of `kvorum-cluster` over the real engine on simulated disks, its messages as bytes, its jobs late; with the
+//! network, the faults and the clients of the plan. One seed is one run here, too.
+
+mod check;
+mod client;
+mod faults;
+mod node;
+mod serve;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use bytes::Bytes;
+use kvorum_cluster::shard::{Job, MemberInput};
+use kvorum_sync::{Epoch, Moment, StoreId};
+
+use crate::control::{Control, Report};
+use crate::dice::Dice;
+use crate::history::Operation;
+use crate::linear::{Verdict, check};
+use crate::plan::{Fault, Plan};
+use crate::run::Outcome;
+use crate::trace::Trace;
+use check::Seen;
+use client::Client;
+use node::Node;
+use serve::{Reply, Request};
+
+const TICK_MICROS: u64 = 10_000;
+const CONTROL_MICROS: u64 = 50_000;
+const UPKEEP_MICROS: u64 = 60_000;
+/// Time to converge after faults stop.
+const PEACE_MICROS: u64 = 40_000_000;
+
+/// Something that is to happen. What belongs to a process names its run, and is void for another one.
+#[derive(Debug)]
+enum Event {
+    Arrives { from: StoreId, to: StoreId, body: Bytes },
+    Tick { node: usize, boot: u64 },
+    Upkeep { node: usize, boot: u64 },
+    Synced { node: usize, boot: u64 },
+    Job { node: usize, boot: u64, job: Box<Job> },
+    Peer { node: usize, boot: u64, store: StoreId },
+    Input { node: usize, boot: u64, input: MemberInput },
+    Fault(Fault, u64),
+    Restart { node: usize },
+    Heal { cut: (usize, usize) },
+    Space { node: usize },
+    Control,
+    Hears(Report),
+    Turn { client: u32 },
+    Asks { node: usize, request: Request },
+    Answers { client: u32, attempt: u64, reply: Reply },
+}
+
+/// Everything.
+struct World {
+    now: u64,
+    plan: Plan,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    control: Control,
+    cuts: BTreeMap<(usize, usize), u32>,
+    led: BTreeMap<Epoch, (StoreId, u64)>,
+    seen: Seen,
+    history: Vec<Operation>,
+    trace: Trace,
+    dice: Dice,
+    next_store: u64,
+    values: u64,
+    commits: u64,
+    events: u64,
+    failure: Option<String>,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    waiting: BTreeMap<u64, Event>,
+    numbers: u64,
+}
+
+/// The plan of a seed.
+#[must_use]
+pub fn plan_of(seed: u64) -> Plan {
+    Plan::mixed(seed)
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run_plan(plan: &Plan, keep_lines: bool) -> Outcome {
+    let mut world = World::new(plan.clone());
+    if keep_lines {
+        world.trace.lines = Some(Vec::new());
+    }
+    world.begin();
+    while world.failure.is_none() && world.turn(plan.heal_at) {}
+    world.now = world.now.max(plan.heal_at);
+    let end = plan.heal_at + PEACE_MICROS;
+    let mut state = Some("nothing has happened".to_owned());
+    while world.failure.is_none() && state.is_some() && world.now < end {
+        let look = world.now + 100_000;
+        while world.failure.is_none() && world.turn(look) {}
+        world.now = look;
+        state = world.has_converged();
+    }
+    if let Some(state) = state {
+        world.fail(|| format!("convergence: {} s after the last fault {state}", PEACE_MICROS / 1_000_000));
+    }
+    if world.failure.is_none() {
+        world.judge();
+    }
+    world.outcome()
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let mut dice = Dice::new(plan.seed ^ 0x636c_7573);
+        let nodes: Vec<Node> =
+            (0..plan.members).map(|at| Node::new(StoreId(at as u64 + 1), dice.any())).collect();
+        let stores: Vec<StoreId> = nodes.iter().map(|node| node.store_id).collect();
+        let clients = (0..plan.clients).map(|id| Client::new(id, &plan)).collect();
+        World {
+            now: 0,
+            next_store: plan.members as u64 + 1,
+            nodes,
+            clients,
+            control: Control::new(&stores),
+            cuts: BTreeMap::new(),
+            led: BTreeMap::new(),
+            seen: Seen::default(),
+            history: Vec::new(),
+            trace: Trace::default(),
+            dice,
+            values: 0,
+            commits: 0,
+            events: 0,
+            failure: None,
+            queue: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+            numbers: 0,
+            plan,
+        }
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+        for timed in self.plan.faults.clone() {
+            self.at(timed.at, Event::Fault(timed.fault, timed.lasts));
+        }
+        for client in 0..self.plan.clients {
+            self.at(0, Event::Turn { client });
+        }
+        self.at(1000, Event::Control);
+    }
+
+    fn outcome(mut self) -> Outcome {
+        Outcome {
+            hash: self.trace.hash(),
+            failure: self.failure.clone(),
+            events: self.events,
+            commits: self.commits,
+            reigns: self.led.len() as u64,
+            operations: self.history.len(),
+            micros: self.now,
+            lines: self.trace.lines.take().unwrap_or_default(),
+        }
+    }
+
+    fn judge(&mut self) {
+        match check(&self.history) {
+            Verdict::Linearizable => {}
+            Verdict::Violated { key, operations } => {
+                let lines: Vec<String> =
+                    operations.iter().map(|operation| format!("  {operation:?}")).collect();
+                self.fail(|| format!("linearizability: no order explains key {key}:\n{}", lines.join("\n")));
+            }
+            Verdict::TooLarge { key } => {
+                self.fail(|| format!("the history of key {key} is too large to check"));
+            }
+        }
+    }
+
+    fn fail(&mut self, text: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            self.failure = Some(text());
+        }
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.numbers += 1;
+        self.queue.push(Reverse((time.max(self.now), self.numbers)));
+        self.waiting.insert(self.numbers, event);
+    }
+
+    fn after(&mut self, micros: u64, event: Event) {
+        self.at(self.now + micros, event);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment(1_000_000 + self.now)
+    }
+
+    fn turn(&mut self, until: u64) -> bool {
+        let Some(Reverse((time, number))) = self.queue.peek().copied() else { return false };
+        if time > until {
+            return false;
+        }
+        self.queue.pop();
+        self.now = time;
+        self.events += 1;
+        if let Some(event) = self.waiting.remove(&number) {
+            self.happen(event);
+        }
+        true
+    }
+
+    /// The node whose process an event is for: events wait for one that is paused.
+    fn node_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Arrives { to, .. } => self.index_of(*to),
+            Event::Tick { node, .. }
+            | Event::Upkeep { node, .. }
+            | Event::Synced { node, .. }
+            | Event::Job { node, .. }
+            | Event::Peer { node, .. }
+            | Event::Input { node, .. }
+            | Event::Asks { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some(node) = self.node_of(&event)
+            && self.nodes[node].paused_until > self.now
+        {
+            self.at(self.nodes[node].paused_until, event);
+            return;
+        }
+        match event {
+            Event::Arrives { from, to, body } => self.arrives(from, to, &body),
+            Event::Tick { node, boot } => self.tick(node, boot),
+            Event::Upkeep { node, boot } => self.upkeep(node, boot),
+            Event::Synced { node, boot } => self.synced(node, boot),
+            Event::Job { node, boot, job } => self.job(node, boot, *job),
+            Event::Peer { node, boot, store } => {
+                let reachable = self.index_of(store).is_some_and(|peer| self.are_linked(node, peer));
+                self.input(node, boot, MemberInput::Peer { store, reachable });
+            }
+            Event::Input { node, boot, input } => self.input(node, boot, input),
+            Event::Fault(fault, lasts) => self.fault(fault, lasts),
+            Event::Restart { node } => self.start(node),
+            Event::Heal { cut } => self.heal(cut),
+            Event::Space { node } => self.nodes[node].fs.set_capacity(u64::MAX / 2),
+            Event::Control => self.control_turn(),
+            Event::Hears(report) => self.control.hear(report),
+            Event::Turn { client } => self.client_turn(client),
+            Event::Asks { node, request } => self.asks(node, request),
+            Event::Answers { client, attempt, reply } => self.answers(client, attempt, reply),
+        }
+    }
+
+    fn index_of(&self, store: StoreId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.store_id == store)
+    }
+
+    fn are_linked(&self, node: usize, peer: usize) -> bool {
+        let cut = self.cuts.contains_key(&(node, peer)) || self.cuts.contains_key(&(peer, node));
+        self.nodes[peer].up.is_some() && !cut
+    }
+
+    fn tell_peers(&mut self, one: usize, other: usize) {
+        for (node, peer) in [(one, other), (other, one)] {
+            let reachable = self.are_linked(node, peer);
+            if node != peer && self.nodes[node].up.is_some() && (reachable || self.dice.chance(0.7)) {
+                let (boot, store) = (self.nodes[node].boot, self.nodes[peer].store_id);
+                let delay = self.dice.range(1_000, 60_000);
+                self.after(delay, Event::Peer { node, boot, store });
+            }
+        }
+    }
+
+    /// Puts a message on the network.
+    fn send(&mut self, from: usize, to: StoreId, body: &Bytes) {
+        let Some(at) = self.index_of(to) else { return };
+        let from_store = self.nodes[from].store_id;
+        self.trace.note(self.now, &(from, to, body.as_ref()));
+        let stormy = self.now < self.plan.heal_at;
+        let copies = if stormy && self.dice.chance(self.plan.duplicates) { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.cuts.contains_key(&(from, at)) || (stormy && self.dice.chance(self.plan.loss)) {
+                continue;
+            }
+            let late = stormy && self.dice.chance(self.plan.late);
+            let delay = if late { self.dice.range(2_000, 400_000) } else { self.dice.range(100, 1_500) };
+            self.after(delay, Event::Arrives { from: from_store, to, body: body.clone() });
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let lost = self.now < self.plan.heal_at && self.dice.chance(0.05);
+        if !lost {
+            let delay = self.dice.range(500, 15_000);
+            self.after(delay, Event::Hears(report));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A machine: a device, and on it a store with the shard's member.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kvorum_cluster::shard::{
+    Job, Member, MemberConfig, MemberInput, MemberParts, MemberReport, Outbox, Rows, ShardId, wire,
+};
+use kvorum_engine::fs::sim::SimFs;
+use kvorum_engine::{Durability, Parts, Settings, Store};
+use kvorum_sync::{Alarm, StoreId, Token};
+
+use super::serve::{Reply, Request};
+use super::{Event, TICK_MICROS, UPKEEP_MICROS, World};
+use crate::control::Report;
+use crate::run::config_of;
+
+pub(super) const SHARD: ShardId = ShardId { namespace: 0, place: 3 };
+
+/// A request that waits, with the answer that its evaluation saw.
+pub(super) type Asked = (Request, Option<Reply>);
+
+/// A process that runs.
+pub(super) struct Up {
+    pub(super) store: Store,
+    rows: Rows,
+    pub(super) member: Member,
+    syncing: bool,
+    pub(super) requests: BTreeMap<Token, Asked>,
+    pub(super) tokens: u64,
+}
+
+/// A machine.
+pub(super) struct Node {
+    pub(super) store_id: StoreId,
+    pub(super) fs: SimFs,
+    pub(super) boot: u64,
+    pub(super) up: Option<Up>,
+    pub(super) paused_until: u64,
+    pub(super) slow_until: u64,
+}
+
+impl Node {
+    pub(super) fn new(store_id: StoreId, seed: u64) -> Node {
+        Node { store_id, fs: SimFs::new(seed), boot: 0, up: None, paused_until: 0, slow_until: 0 }
+    }
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.memory_bytes = 4 << 20;
+    settings.wal_segment_bytes = 64 << 10;
+    settings.disk_reserve_bytes = 1 << 12;
+    settings.background_threads = false;
+    settings
+}
+
+impl World {
+    fn parts(&mut self, node: usize, store: &Store, rows: &Rows) -> MemberParts {
+        let core = config_of(&self.plan);
+        let config = MemberConfig {
+            core,
+            piece_bytes: 200,
+            tombstone_micros: 500_000,
+            lazy_micros: 20_000,
+            ..MemberConfig::default()
+        };
+        let at = &self.nodes[node];
+        MemberParts {
+            store: store.clone(),
+            fs: Arc::new(at.fs.clone()),
+            rows: rows.clone(),
+            shard: SHARD,
+            me: at.store_id,
+            nonce: self.dice.any(),
+            config,
+        }
+    }
+
+    /// Starts the process over what its device holds; tries again later if the device does not let it.
+    pub(super) fn start(&mut self, node: usize) {
+        if self.nodes[node].up.is_some() {
+            return;
+        }
+        let fs = self.nodes[node].fs.clone();
+        let parts = Parts::new(Arc::new(fs.clone()), fs.clock());
+        let opened =
+            Store::open(Path::new("/data"), settings(), parts).map_err(|error| error.to_string()).and_then(
+                |store| Rows::open(&store).map(|rows| (store, rows)).map_err(|error| error.to_string()),
+            );
+        match opened {
+            Ok((store, rows)) => self.open_member(node, store, rows),
+            Err(error) => self.not_started(node, &error),
+        }
+    }
+
+    fn not_started(&mut self, node: usize, error: &str) {
+        let id = self.nodes[node].store_id;
+        self.trace.line(self.now, || format!("{id} does not start: {error}"));
+        if self.now > self.plan.heal_at + 1_000_000 {
+            self.fail(|| format!("start: {id} does not start though all is well: {error}"));
+        }
+        self.nodes[node].fs = self.nodes[node].fs.after_kill();
+        self.after(50_000, Event::Restart { node });
+    }
+
+    fn open_member(&mut self, node: usize, store: Store, rows: Rows) {
+        // What an earlier member wrote counts as durable for the next one: so it has to be.
+        let synced = store.commit_at(store.visible(), Durability::Synced).wait();
+        let parts = self.parts(node, &store, &rows);
+        let (now, mut out) = (self.moment(), Outbox::default());
+        let opened = synced
+            .map_err(|error| error.to_string())
+            .and_then(|()| Member::open(parts, now, &mut out).map_err(|error| error.to_string()));
+        let member = match opened {
+            Ok(member) => member,
+            Err(error) => {
+                drop(store);
+                self.not_started(node, &error);
+                return;
+            }
+        };
+        let at = &mut self.nodes[node];
+        at.boot += 1;
+        at.up = Some(Up { store, rows, member, syncing: false, requests: BTreeMap::new(), tokens: 0 });
+        let (boot, id) = (at.boot, at.store_id);
+        self.trace.line(self.now, || format!("{id} starts (run {boot})"));
+        self.carry_out(node, out);
+        self.after(TICK_MICROS, Event::Tick { node, boot });
+        self.after(UPKEEP_MICROS, Event::Upkeep { node, boot });
+        for other in 0..self.nodes.len() {
+            self.tell_peers(node, other);
+        }
+    }
+
+    /// The process dies, with the machine's power or without.
+    pub(super) fn crash(&mut self, node: usize, power: bool, until: u64) {
+        let at = &mut self.nodes[node];
+        let Some(up) = at.up.take() else { return };
+        at.fs = if power { at.fs.after_power_loss() } else { at.fs.after_kill() };
+        at.paused_until = 0;
+        let requests = up.requests;
+        drop((up.member, up.store, up.rows));
+        for (request, _) in requests.into_values() {
+            self.answer(&request, Reply::Unknown);
+        }
+        for other in 0..self.nodes.len() {
+            self.tell_peers(node, other);
+        }
+        self.at(until, Event::Restart { node });
+    }
+
+    pub(super) fn input(&mut self, node: usize, boot: u64, input: MemberInput) {
+        if self.nodes[node].boot == boot {
+            self.step(node, input);
+        }
+    }
+
+    pub(super) fn step(&mut self, node: usize, input: MemberInput) {
+        let (now, id) = (self.moment(), self.nodes[node].store_id);
+        let Some(up) = &mut self.nodes[node].up else { return };
+        if !matches!(input, MemberInput::Tick) {
+            self.trace.line(self.now, || format!("{id} ← {input:?}"));
+        }
+        let mut out = Outbox::default();
+        up.member.step(now, input, &mut out);
+        self.carry_out(node, out);
+    }
+
+    pub(super) fn arrives(&mut self, from: StoreId, to: StoreId, body: &Bytes) {
+        let Some(node) = self.index_of(to) else { return };
+        match wire::decode(body) {
+            Ok((SHARD, message)) => self.step(node, MemberInput::Message { from, message }),
+            Ok((shard, _)) => self.fail(|| format!("wire: a message for {shard:?}")),
+            Err(expected) => self.fail(|| format!("wire: a message lacks {expected}")),
+        }
+    }
+
+    pub(super) fn tick(&mut self, node: usize, boot: u64) {
+        if self.nodes[node].boot != boot || self.nodes[node].up.is_none() {
+            return;
+        }
+        self.after(TICK_MICROS, Event::Tick { node, boot });
+        self.repeat_lead(node);
+        let idle = self.nodes[node].up.as_ref().is_some_and(|up| up.member.is_idle());
+        if !idle {
+            self.step(node, MemberInput::Tick);
+        }
+    }
+
+    fn repeat_lead(&mut self, node: usize) {
+        let Some(epoch) = self.leads(node) else { return };
+        let known = self.control.leader.is_some_and(|(led, _)| led >= epoch);
+        if !known && (self.now / TICK_MICROS).is_multiple_of(32) {
+            let (store, boot) = (self.nodes[node].store_id.0, self.nodes[node].boot);
+            self.report(Report::Leads { epoch: epoch.get(), store, boot });
+        }
+    }
+
+    /// Floors rise, tables are flushed and compacted.
+    pub(super) fn upkeep(&mut self, node: usize, boot: u64) {
+        let now = self.moment();
+        if self.nodes[node].boot != boot {
+            return;
+        }
+        self.after(UPKEEP_MICROS, Event::Upkeep { node, boot });
+        let (flushes, collects) = (self.dice.chance(0.3), self.plan.collect && self.dice.chance(0.7));
+        let Some(up) = &mut self.nodes[node].up else { return };
+        let mut out = Outbox::default();
+        let kept = if collects { up.member.upkeep(now, 30_000, &mut out) } else { Ok(()) };
+        // A device that is full lets nothing be written; the log says so to those who write.
+        let flushed = if flushes { up.store.flush() } else { up.store.run_background().map(|_| ()) };
+        let id = self.nodes[node].store_id;
+        for error in [kept.err(), flushed.err()].into_iter().flatten() {
+            self.trace.line(self.now, || format!("{id} upkeep: {error}"));
+        }
+        self.carry_out(node, out);
+    }
+
+    pub(super) fn job(&mut self, node: usize, boot: u64, job: Job) {
+        if self.nodes[node].boot != boot {
+            return;
+        }
+        let refused = self.dice.chance(0.02);
+        let Some(up) = &mut self.nodes[node].up else { return };
+        let done = if refused { job.refuse() } else { job.run(&up.store) };
+        self.step(node, MemberInput::JobDone(Box::new(done)));
+    }
+
+    /// What was written is synced.
+    pub(super) fn synced(&mut self, node: usize, boot: u64) {
+        if self.nodes[node].boot != boot {
+            return;
+        }
+        let Some(up) = &mut self.nodes[node].up else { return };
+        up.syncing = false;
+        match up.store.commit_at(up.store.visible(), Durability::Synced).wait() {
+            Ok(()) => {
+                let sequence = up.store.synced();
+                self.step(node, MemberInput::Durable(sequence));
+            }
+            Err(error) => {
+                let id = self.nodes[node].store_id;
+                self.trace.line(self.now, || format!("{id} can't sync: {error}"));
+                // The process goes: what it wrote and could not sync is nobody's.
+                let again = self.now + 50_000;
+                self.crash(node, true, again);
+            }
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, node: usize, out: Outbox) {
+        let boot = self.nodes[node].boot;
+        let id = self.nodes[node].store_id;
+        if !out.is_empty() {
+            self.trace.line(self.now, || format!("{id} →   {out:?}"));
+        }
+        for send in out.sends {
+            let mut body = BytesMut::new();
+            wire::encode(SHARD, &send.message, &mut body);
+            self.send(node, send.to, &body.freeze());
+        }
+        for (token, done) in out.done {
+            self.done(node, token, done);
+        }
+        for job in out.jobs {
+            let micros = self.dice.range(50, 3_000);
+            self.after(micros, Event::Job { node, boot, job: Box::new(job) });
+        }
+        for report in out.reports {
+            self.told(node, report);
+        }
+        for alarm in out.alarms {
+            if !matches!(alarm, Alarm::NoSource) {
+                self.fail(|| format!("digests: {id} says {alarm:?}, and nothing was damaged"));
+            }
+        }
+        if out.written.is_some() {
+            self.begin_sync(node);
+        }
+        if let Some(op) = out.visible {
+            self.see(node, op);
+        }
+        if let Some(error) = out.halted {
+            // Opened again when the store writes again; until then it is as dead.
+            self.trace.line(self.now, || format!("{id} stands still: {error}"));
+            let again = self.now + 50_000;
+            self.crash(node, false, again);
+        }
+    }
+
+    fn begin_sync(&mut self, node: usize) {
+        let slow = self.nodes[node].slow_until > self.now;
+        let micros = if slow { self.dice.range(20_000, 300_000) } else { self.dice.range(100, 2_000) };
+        let boot = self.nodes[node].boot;
+        let Some(up) = &mut self.nodes[node].up else { return };
+        if !up.syncing {
+            up.syncing = true;
+            self.after(micros, Event::Synced { node, boot });
+        }
+    }
+
+    fn told(&mut self, node: usize, report: MemberReport) {
+        let (store, boot) = (self.nodes[node].store_id, self.nodes[node].boot);
+        match report {
+            MemberReport::Led { epoch } => {
+                if let Some(other) = self.led.insert(epoch, (store, boot))
+                    && other != (store, boot)
+                {
+                    self.fail(|| format!("one leader per epoch: {epoch} was led by {other:?} and {store}"));
+                }
+                self.report(Report::Leads { epoch: epoch.get(), store: store.0, boot });
+            }
+            MemberReport::Wants { above, .. } => self.report(Report::Wants { above: above.get() }),
+            MemberReport::LeaderMissing { epoch, .. } => {
+                self.report(Report::Wants { above: epoch.get() });
+            }
+        }
+    }
+}
