@@ -96,12 +96,11 @@ impl World {
         let Some(doing) = me.doing.as_mut().filter(|doing| doing.attempt == attempt) else { return };
         self.trace.note(self.now, &(client, reply));
         let (deeds, over) = (doing.deeds, self.now >= doing.call + DEADLINE_MICROS);
-        let reads = matches!(doing.asks, Asks::Read(_));
+        let (reads, unknown) = (matches!(doing.asks, Asks::Read(_)), matches!(reply, Reply::Unknown));
         self.trace
             .line(self.now, || format!("client {client}: {:?} of key {} → {reply:?}", deeds.deed, deeds.key));
         match reply {
-            Reply::Refused { .. } | Reply::Unknown if over && reads => self.next_deed(client),
-            Reply::Refused { .. } if over => self.next_deed(client),
+            Reply::Refused { .. } | Reply::Unknown if over && (reads || !unknown) => self.next_deed(client),
             Reply::Refused { leader } => {
                 me.leader = leader;
                 self.retry(client);

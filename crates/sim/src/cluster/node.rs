@@ -9,7 +9,7 @@ use kvorum_cluster::shard::{
     Job, Member, MemberConfig, MemberInput, MemberParts, MemberReport, Outbox, Rows, ShardId, wire,
 };
 use kvorum_engine::fs::sim::SimFs;
-use kvorum_engine::{Durability, Parts, Settings, Store};
+use kvorum_engine::{Durability, Error, Parts, Settings, Store};
 use kvorum_sync::{Alarm, StoreId, Token};
 
 use super::serve::{Reply, Request};
@@ -213,10 +213,16 @@ impl World {
         // A device that is full lets nothing be written; the log says so to those who write.
         let flushed = if flushes { up.store.flush() } else { up.store.run_background().map(|_| ()) };
         let id = self.nodes[node].store_id;
-        for error in [kept.err(), flushed.err()].into_iter().flatten() {
-            self.trace.line(self.now, || format!("{id} upkeep: {error}"));
-        }
+        let errors: Vec<Error> = [kept.err(), flushed.err()].into_iter().flatten().collect();
         self.carry_out(node, out);
+        for error in errors {
+            self.trace.line(self.now, || format!("{id} upkeep: {error}"));
+            if matches!(error, Error::Poisoned { .. }) {
+                // The store takes no writes until it is opened again: the process goes.
+                let again = self.now + 50_000;
+                self.crash(node, false, again);
+            }
+        }
     }
 
     pub(super) fn job(&mut self, node: usize, boot: u64, job: Job) {
