@@ -381,6 +381,7 @@ impl Replica {
             resync.tick(&mut self.core, now, out);
             self.resync = Some(resync);
         }
+        self.end_outrun(out);
         if let Some(filling) = &mut self.filling {
             filling.0.tick(&mut self.core, now, out);
         }

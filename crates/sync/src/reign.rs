@@ -243,14 +243,19 @@ impl Replica {
         {
             return;
         }
-        // Items of the stream may have closed the gap meanwhile. What is final here may have been collected since: data of an older target
-        // would bring back a value whose tombstone is gone.
+        self.end_outrun(out);
+        if let Some(filling) = &mut self.filling {
+            filling.0.piece(&self.core, now, piece, out);
+        }
+    }
+
+    /// Items of the stream may have closed the gap that is being filled. What is final here may have been collected since: data of an older target
+    /// would bring back a value whose tombstone is gone. And where no source can serve that target any more, nothing else would end the transfer.
+    pub(crate) fn end_outrun(&mut self, out: &mut Effects) {
         let checkpoint = self.core.log.checkpoint.op;
         if let Some(outrun) = self.filling.take_if(|filling| filling.1.op <= checkpoint) {
             out.push(Effect::DropTransfer { transfer: outrun.0.id });
             self.core.say_hello(self.core.promise.manager, out);
-        } else if let Some(filling) = &mut self.filling {
-            filling.0.piece(&self.core, now, piece, out);
         }
     }
 

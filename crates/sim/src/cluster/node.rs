@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kvorum_cluster::shard::{
@@ -183,6 +184,8 @@ impl World {
             return;
         }
         self.after(TICK_MICROS, Event::Tick { node, boot });
+        // The device's clock moves with its operations only, and whoever was told to come again later waits by it.
+        self.nodes[node].fs.pass(Duration::from_micros(TICK_MICROS));
         self.repeat_lead(node);
         let idle = self.nodes[node].up.as_ref().is_some_and(|up| up.member.is_idle());
         if !idle {

@@ -332,3 +332,23 @@ fn nothing_is_read_below_files_that_took_its_place() {
     assert!(!readable(&config()));
     assert!(readable(&without(Rule::ReadableAboveFloor)));
 }
+
+#[test]
+fn a_transfer_that_the_stream_has_outrun_ends_though_nobody_serves_it() {
+    let mut durable = in_epoch(2, &[]);
+    durable.checkpoint.op = op(2, 1);
+    let (mut replica, mut out) = follower(&config(), &durable);
+    let mut tree = Tree::default();
+    let upto = kvorum_sync::Checkpoint { op: op(2, 3), ..kvorum_sync::Checkpoint::default() };
+    let resume = Message::Resume { epoch: epoch(2), upto, sources: Names::one(store(2)) };
+    from_two(&mut replica, resume, &mut out);
+    let transfer = TransferId { nonce: 1, number: 1 };
+    from_two(&mut replica, Message::CannotServe { transfer }, &mut out);
+    assert!(!replica.is_readable());
+    for serial in 2..=3 {
+        write_from_two(&mut replica, &mut tree, (op(2, serial), Kind::Value), op(2, serial));
+    }
+    replica.step(Moment(3), Input::Tick, &mut out);
+    assert_eq!(replica.checkpoint().op, op(2, 3));
+    assert!(replica.is_readable(), "all of it is here");
+}
