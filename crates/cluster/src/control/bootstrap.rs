@@ -209,7 +209,10 @@ impl Inner {
                     let listed =
                         answers.into_iter().filter_map(|(address, answer)| Some((answer?.store, address)));
                     self.know(listed.collect());
-                    return self.join(&address).await;
+                    // Once; then the peers are asked again: one that did not answer now may be the one whose voice is needed.
+                    if !self.ask_to_join(&address).await {
+                        return;
+                    }
                 }
                 Round::Ready(nodes) => {
                     self.know(nodes.iter().map(|(store, info)| (*store, info.peer.clone())).collect());
@@ -224,32 +227,36 @@ impl Inner {
 
     /// Asks a node of a running cluster until this one is in.
     async fn join(&self, address: &str) {
-        loop {
+        while self.ask_to_join(address).await {
             if self.has_begun() {
                 return std::future::pending().await;
             }
-            let cluster = self.arrival.lock().joined.as_ref().map(|joined| joined.cluster);
-            let question = Question::Join { store: self.me, info: self.info.clone(), cluster };
-            match self.ask::<Welcome>(address, &question, ASK_JOIN).await {
-                Some(Welcome::In { cluster, nodes }) => {
-                    let joined = Joined { cluster, nodes };
-                    match self.remember(&joined).await {
-                        Ok(()) => self.enter(&joined),
-                        Err(error) => self.wait_for(&format!("the store takes no writes: {error}")),
-                    }
-                }
-                Some(Welcome::Refused(why)) => {
-                    self.trouble
-                        .send_replace(Some(format!("the cluster at {address} refuses this node: {why}")));
-                    return;
-                }
-                Some(Welcome::Later(why)) => {
-                    self.wait_for(&format!("the cluster at {address} is not ready: {why}"));
-                }
-                None => self.wait_for(&format!("waiting for an answer from {address}")),
-            }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Asks a node of a running cluster to be let in. False if it never will be.
+    async fn ask_to_join(&self, address: &str) -> bool {
+        let cluster = self.arrival.lock().joined.as_ref().map(|joined| joined.cluster);
+        let question = Question::Join { store: self.me, info: self.info.clone(), cluster };
+        match self.ask::<Welcome>(address, &question, ASK_JOIN).await {
+            Some(Welcome::In { cluster, nodes }) => {
+                let joined = Joined { cluster, nodes };
+                match self.remember(&joined).await {
+                    Ok(()) => self.enter(&joined),
+                    Err(error) => self.wait_for(&format!("the store takes no writes: {error}")),
+                }
+            }
+            Some(Welcome::Refused(why)) => {
+                self.trouble.send_replace(Some(format!("the cluster at {address} refuses this node: {why}")));
+                return false;
+            }
+            Some(Welcome::Later(why)) => {
+                self.wait_for(&format!("the cluster at {address} is not ready: {why}"));
+            }
+            None => self.wait_for(&format!("waiting for an answer from {address}")),
+        }
+        true
     }
 
     async fn remember(&self, joined: &Joined) -> std::io::Result<()> {
