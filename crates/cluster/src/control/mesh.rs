@@ -174,7 +174,9 @@ impl Machine {
 impl Links for MeshLinks {
     fn send(&self, to: StoreId, body: Bytes) {
         let address = self.peers.lock().get(&to).cloned();
-        if let Some(control) = address.and_then(|address| self.mesh.at(self.me, &address)) {
+        if let Some(control) = address.and_then(|address| self.mesh.at(self.me, &address))
+            && control.0.me == to
+        {
             control.handle_message(self.me, &body);
         }
     }
@@ -184,6 +186,8 @@ impl Links for MeshLinks {
         let address = self.peers.lock().get(&to).cloned();
         Box::pin(async move {
             let control = address.and_then(|address| mesh.at(from, &address));
+            // A session is with a store: another disk at the same address is not who was called.
+            let control = control.filter(|control| control.0.me == to);
             let control = control.ok_or_else(|| LinkError::NotSent("there is no way".into()))?;
             let answer = tokio::time::timeout(deadline, control.handle_call(from, &body)).await;
             answer.map_err(|_| LinkError::Lost("too late".into()))?.map_err(LinkError::Refused)
