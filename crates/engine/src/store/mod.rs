@@ -155,6 +155,7 @@ impl Closer {
             workers.join();
         }
         let closed = shared.log.close().and_then(|()| shared.edit(vec![Change::Closed], || ()));
+        let closed = closed.and_then(|()| shared.check_unpoisoned());
         shared.files.graveyard.sweep(&*shared.parts.fs);
         *shared.lock.lock() = None;
         closed

@@ -106,16 +106,21 @@ impl Shared {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Acquire) {
-            return Err(Error::Closed);
-        }
+        if self.closed.load(Acquire) { Err(Error::Closed) } else { self.check_unpoisoned() }
+    }
+
+    pub(crate) fn check_unpoisoned(&self) -> Result<()> {
         match self.log.is_poisoned().then(|| self.log.poison_reason()).flatten() {
             Some(reason) => Err(Error::Poisoned { reason: reason.to_string() }),
             None => Ok(()),
         }
     }
 
-    /// Makes an edit of the file set durable, with floors that rose meanwhile, then shows it by `install`. A failure poisons the store.
+    /// Makes an edit of the file set durable, with floors that rose meanwhile, then shows it by `install`.
+    ///
+    /// # Errors
+    /// Nothing was shown. `Io` of the manifest: unknown whether the edit counts, so its files must stay, and the store is poisoned. A failure that comes after
+    /// the edit counts is none of this edit: it poisons the store, which the next write is told.
     pub(crate) fn edit<T>(&self, changes: Vec<Change>, install: impl FnOnce() -> T) -> Result<T> {
         let trees = if self.floors_dirty.swap(false, Acquire) { self.tree_states() } else { Vec::new() };
         let renamed = |change: &Change| {
@@ -141,8 +146,11 @@ impl Shared {
         if applied.is_ok() && catalog_changes && self.settings.wal_retention == WalRetention::All {
             let dir = self.settings.log_dir(&self.path);
             let written = self.versions.read(|state| write_catalog(&*self.parts.fs, &dir, state));
-            // A log that is kept for ever is worth nothing without the names of its trees.
-            written.inspect_err(|error| self.log.poison(&error.to_string()))?;
+            if let Err(error) = written {
+                // A log that is kept for ever is worth nothing without the names of its trees.
+                tracing::error!(folder = %dir.display(), %error, "the names of the trees beside the log could not be made durable; the store takes no more writes until it is opened again");
+                self.log.poison(&error.to_string());
+            }
         }
         applied
     }

@@ -75,7 +75,8 @@ impl Tree {
         let fs = &*shared.parts.fs;
         let mut taken = Taken::default();
         let result = self.take_in(files, ceiling, &mut taken);
-        if result.is_err() {
+        // An edit that failed can still be found in the manifest: then the files must be there.
+        if result.is_err() && !shared.versions.has_failed() {
             for path in &taken.paths {
                 // Of what is left the next start rids us.
                 let _ = fs.remove(path);

@@ -5,6 +5,7 @@ mod atomic;
 mod basics;
 mod crash;
 mod damage;
+mod edits;
 mod found;
 mod limits;
 mod model;

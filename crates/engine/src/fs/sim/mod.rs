@@ -128,9 +128,9 @@ impl SimFs {
         self.disk.lock().faults.push(fault);
     }
 
-    /// Withdraws all rules.
-    pub fn heal(&self) {
-        self.disk.lock().faults.clear();
+    /// Withdraws all rules; whether one had more to spoil.
+    pub fn heal(&self) -> bool {
+        !std::mem::take(&mut self.disk.lock().faults).is_empty()
     }
 
     /// Sets how many bytes the device holds; files already there stay.
