@@ -1,27 +1,34 @@
 //! How a node comes to a map: it founds a cluster alone or with others, enters one that runs, or goes on where it stopped.
 //!
 //! ```text
-//! has a log already ────────────────────────────────────────────────► goes on, whatever it was started with
-//! Alone ─────────────► initializes the log with itself
-//! Peers ─ asks all ──► all new, with the same list ─ lowest store id ► initializes the log with all of them
-//!                     │                            └ the others ─────► wait to be called
-//!                     └ one is a member ─► as Join
-//! Join ── asks one ──► is let in (a row in the map) ─────────────────► waits to be called
+//! has a log already ─────────────────────────────────────────────────► goes on, whatever it was started with
+//! was let in already ───► as Join, at any node that it was told of
+//! Alone ──────────────► initializes the log with itself
+//! Peers ─ asks all ───► all new, with the same list ─ the first one ─► initializes the log with all of them
+//!            ▲        │                             └ the others ────► wait to be called, and ask again
+//!            └────────┴ some are members ── asks one of them, another one each time, to be let in
+//! Join ── asks one ───► is let in (a row in the map) ────────────────► waits to be called
 //! ```
 //!
 //! Initializing writes the members, with all that they said of themselves, into the log of one node. From then on that node says that it is a
 //! member, so nobody founds a second cluster; and whoever becomes leader of that log writes the first map from the members. So each step may be
 //! the last before a crash. The cluster's id is a hash of the founders' store ids, which are random: everybody gets to the same one.
+//!
+//! Three rules make it end. A node listens to whoever answered at an address of its list, from the first answer on: the log may begin before it
+//! has met all the others, and needs its voice. A node goes on by what is on its disk, not by how it was started: one that voted and then stopped
+//! asks its peers again. And the first one is the lowest store id *of those that have not voted yet*, because openraft begins no log after a
+//! vote: whoever voted did so for a log that has begun elsewhere, or whose disk is gone.
 
 use super::change::Change;
 use super::disk::FOUNDING;
+use super::founding::{Round, cluster_of, founders, judge};
 use super::map::{ClusterId, Map, NodeInfo, NodeState};
 use super::message::{Introduction, Question, Standing, Welcome, decode, encode};
 use super::{ControlError, Inner};
 use kvorum_engine::Batch;
 use kvorum_sync::StoreId;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,10 +41,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Entering takes a round of the control plane.
 const ASK_JOIN: Duration = Duration::from_secs(12);
 
-/// Who votes at most.
-pub(super) const VOTERS_MAX: usize = 5;
-
-/// What a node is started with.
+/// What a node is started with. It counts only until the node belongs to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Bootstrap {
     /// A new cluster of this node; others may join. It may have data.
@@ -46,8 +50,6 @@ pub(crate) enum Bootstrap {
     Peers(Vec<(String, String)>),
     /// Into the cluster of which this address is a node. It has no data.
     Join(String),
-    /// It belongs to a cluster already.
-    Resume,
 }
 
 /// What a node knows of its cluster before it has a map.
@@ -57,15 +59,23 @@ pub(super) struct Arrival {
     pub(super) begun: bool,
     /// The addresses it was started with, sorted.
     pub(super) peers: Vec<String>,
-    /// Who may call.
-    pub(super) known: BTreeSet<StoreId>,
+    /// Who may call, and where they are.
+    pub(super) known: BTreeMap<StoreId, String>,
     /// The cluster that let this node in.
     pub(super) joined: Option<Joined>,
 }
 
 impl Arrival {
     pub(super) fn knows(&self, store: StoreId) -> bool {
-        self.known.contains(&store)
+        self.known.contains_key(&store)
+    }
+
+    /// Learns of nodes; another store at an address that is known has the place of the one before.
+    pub(super) fn meet(&mut self, nodes: &[(StoreId, String)]) {
+        for (store, address) in nodes {
+            self.known.retain(|_, known| known != address);
+            self.known.insert(*store, address.clone());
+        }
     }
 }
 
@@ -76,77 +86,36 @@ pub(super) struct Joined {
     pub(super) nodes: Vec<(StoreId, String)>,
 }
 
-/// The id of the cluster that these stores found.
-pub(super) fn cluster_of(stores: impl Iterator<Item = StoreId>) -> ClusterId {
-    let stores: BTreeSet<StoreId> = stores.collect();
-    let bytes: Vec<u8> = stores.iter().flat_map(|store| store.0.to_le_bytes()).collect();
-    // Never zero, which stands for no cluster.
-    ClusterId(xxhash_rust::xxh3::xxh3_128(&bytes).max(1))
-}
-
-/// What a node that waits for its peers does next.
-#[derive(Debug, PartialEq, Eq)]
-enum Round {
-    /// Not all have answered, or not all with the same list: for people.
-    Wait(String),
-    /// This address belongs to a cluster.
-    Join(String),
-    /// All are new: these are they.
-    Ready(BTreeMap<StoreId, NodeInfo>),
-}
-
-/// Judges the answers of all listed peers, this node's own among them.
-fn judge(peers: &[String], answers: &[(String, Option<Introduction>)]) -> Round {
-    let mut nodes = BTreeMap::new();
-    let mut missing = Vec::new();
-    for (address, answer) in answers {
-        match answer {
-            None => missing.push(address.as_str()),
-            Some(Introduction { standing: Standing::Member { .. }, .. }) => {
-                return Round::Join(address.clone());
-            }
-            Some(Introduction { standing: Standing::New { peers: theirs }, .. }) if theirs != peers => {
-                return Round::Wait(format!(
-                    "the node at {address} was started with other peers ({}): give all the same list",
-                    theirs.join(", ")
-                ));
-            }
-            Some(Introduction { store, info, .. }) => {
-                nodes.insert(*store, info.clone());
-            }
-        }
-    }
-    if !missing.is_empty() {
-        return Round::Wait(format!("waiting for {}", missing.join(", ")));
-    }
-    let names: BTreeSet<&str> = nodes.values().map(|info| info.name.as_str()).collect();
-    if nodes.len() < answers.len() || names.len() < nodes.len() {
-        return Round::Wait("two of the peers are the same node, or have the same name".to_owned());
-    }
-    Round::Ready(nodes)
-}
-
-/// The first voters: an odd number, because one more to an odd one makes a majority larger and nothing safer.
-fn founders(nodes: &BTreeMap<StoreId, NodeInfo>) -> BTreeMap<u64, NodeInfo> {
-    let most = nodes.len().min(VOTERS_MAX);
-    let count = if most.is_multiple_of(2) { most - 1 } else { most };
-    nodes.iter().take(count).map(|(store, info)| (store.0, info.clone())).collect()
-}
-
 impl Inner {
     /// Brings this node to a map, however long it takes; ends when there is one, or when there will never be.
     pub(super) async fn arrive(self: Arc<Inner>, bootstrap: Bootstrap) {
-        let known = self.arrival.lock().joined.clone();
-        if let Some(joined) = known {
-            self.enter(&joined);
-        }
+        let (begun, joined) = {
+            let arrival = self.arrival.lock();
+            (arrival.begun, arrival.joined.clone())
+        };
         let mut maps = self.maps.clone();
         let arrived = async {
+            if begun {
+                return std::future::pending().await;
+            }
+            if let Some(joined) = joined {
+                self.enter(&joined);
+                let others = joined.nodes.into_iter().filter(|(store, _)| *store != self.me);
+                let told = others.map(|(_, address)| address);
+                let given = match bootstrap {
+                    Bootstrap::Join(address) => Some(address),
+                    Bootstrap::Alone | Bootstrap::Peers(_) => None,
+                };
+                let addresses: Vec<String> = given.into_iter().chain(told).collect();
+                return self.join(&addresses).await;
+            }
             match bootstrap {
-                Bootstrap::Alone => self.begin([(self.me.0, self.info.clone())].into()).await,
+                Bootstrap::Alone => {
+                    self.begin([(self.me.0, self.info.clone())].into()).await;
+                    std::future::pending::<()>().await;
+                }
                 Bootstrap::Peers(peers) => self.meet(&peers).await,
-                Bootstrap::Join(address) => self.join(&address).await,
-                Bootstrap::Resume => std::future::pending().await,
+                Bootstrap::Join(address) => self.join(&[address]).await,
             }
         };
         tokio::select! {
@@ -164,14 +133,14 @@ impl Inner {
         if let Err(error) = self.raft.initialize(members).await
             && self.raft_nodes().is_empty()
         {
+            self.arrival.lock().begun = false;
             self.wait_for(&format!(
-                "the control plane's log can't begin: {error}; start with an empty data folder"
+                "the control plane's log can't begin: {error}; if this lasts, start with an empty data folder"
             ));
         }
-        std::future::pending::<()>().await;
     }
 
-    /// Asks all peers until they are all there, or one of them is a member already.
+    /// Asks all peers, again and again, until this node belongs to a cluster.
     async fn meet(self: &Arc<Inner>, peers: &[(String, String)]) {
         let mine =
             |(name, address): &&(String, String)| *name == self.info.name || *address == self.info.peer;
@@ -183,10 +152,8 @@ impl Inner {
             self.trouble.send_replace(Some(text));
             return;
         }
-        loop {
-            if self.has_begun() {
-                return std::future::pending().await;
-            }
+        let mut round = 0;
+        while !self.has_begun() {
             let asked: Vec<_> = peers
                 .iter()
                 .map(|peer| {
@@ -201,35 +168,43 @@ impl Inner {
             for (address, asking) in asked {
                 answers.push((address, asking.await.ok().flatten()));
             }
+            // Whoever is on the list may call, also if it has begun the log before this node heard of all the others.
+            let found = answers
+                .iter()
+                .filter_map(|(address, answer)| Some((answer.as_ref()?.store, address.clone())));
+            self.know(&found.collect::<Vec<_>>());
             let listed = self.arrival.lock().peers.clone();
             match judge(&listed, &answers) {
                 Round::Wait(why) => self.wait_for(&why),
-                Round::Join(address) => {
-                    // Its log may begin with this node, whose voice it then needs before it can let anybody in.
-                    let listed =
-                        answers.into_iter().filter_map(|(address, answer)| Some((answer?.store, address)));
-                    self.know(listed.collect());
-                    // Once; then the peers are asked again: one that did not answer now may be the one whose voice is needed.
-                    if !self.ask_to_join(&address).await {
+                Round::Join(members) => {
+                    // Another one each time: who can't let anybody in now may be cut off from those who can.
+                    let address = members.get(round % members.len().max(1));
+                    if let Some(address) = address
+                        && !self.ask_to_join(address).await
+                    {
                         return;
                     }
                 }
-                Round::Ready(nodes) => {
-                    self.know(nodes.iter().map(|(store, info)| (*store, info.peer.clone())).collect());
-                    if nodes.first_key_value().map(|(store, _)| *store) == Some(self.me) {
-                        return self.begin(founders(&nodes)).await;
+                Round::Ready { nodes, first } => {
+                    if first == Some(self.me) {
+                        self.begin(founders(&nodes, self.me)).await;
                     }
                 }
             }
+            round += 1;
             tokio::time::sleep(PAUSE).await;
         }
+        std::future::pending::<()>().await;
     }
 
-    /// Asks a node of a running cluster until this one is in.
-    async fn join(&self, address: &str) {
-        while self.ask_to_join(address).await {
+    /// Asks nodes of a running cluster, one after the other, until this one is in.
+    async fn join(&self, addresses: &[String]) {
+        for address in addresses.iter().cycle() {
             if self.has_begun() {
                 return std::future::pending().await;
+            }
+            if !self.ask_to_join(address).await {
+                return;
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -267,15 +242,20 @@ impl Inner {
 
     /// Listens to the nodes of the cluster that let this one in.
     fn enter(&self, joined: &Joined) {
-        self.know(joined.nodes.clone());
+        self.know(&joined.nodes);
         self.arrival.lock().joined = Some(joined.clone());
         self.links.set_cluster(joined.cluster, 0);
     }
 
-    fn know(&self, nodes: Vec<(StoreId, String)>) {
-        self.arrival.lock().known.extend(nodes.iter().map(|(store, _)| *store));
-        let others: Vec<_> = nodes.into_iter().filter(|(store, _)| *store != self.me).collect();
-        if !self.map().is_founded() {
+    /// Listens to these nodes, and keeps sessions with all that it was told of, until there is a map.
+    pub(super) fn know(&self, nodes: &[(StoreId, String)]) {
+        let known = {
+            let mut arrival = self.arrival.lock();
+            arrival.meet(nodes);
+            arrival.known.clone()
+        };
+        let others: Vec<_> = known.into_iter().filter(|(store, _)| *store != self.me).collect();
+        if !self.map().is_founded() && !others.is_empty() {
             self.links.set_peers(&others);
         }
     }
@@ -296,6 +276,11 @@ impl Inner {
         let mut arrival = self.arrival.lock();
         arrival.begun |= !self.raft_nodes().is_empty();
         arrival.begun
+    }
+
+    /// Whether openraft would refuse to begin a log here.
+    pub(super) fn has_voted(&self) -> bool {
+        self.raft.metrics().borrow().vote != Default::default()
     }
 
     async fn hello(&self, address: &str) -> Option<Introduction> {
@@ -329,7 +314,7 @@ impl Inner {
         } else if let Some(joined) = &arrival.joined {
             Standing::Member { cluster: joined.cluster }
         } else {
-            Standing::New { peers: arrival.peers.clone() }
+            Standing::New { peers: arrival.peers.clone(), voted: self.has_voted() }
         };
         Introduction { store: self.me, info: self.info.clone(), standing }
     }
@@ -390,63 +375,5 @@ impl Inner {
         }
         let info = NodeInfo { epoch: row.info.epoch.max(self.info.epoch), ..self.info.clone() };
         (info != row.info).then_some(Change::Join { store: self.me, info, replaces: None })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn introduction(store: u64, name: &str, standing: Standing) -> Option<Introduction> {
-        let info = NodeInfo { name: name.into(), peer: format!("{name}:1"), ..NodeInfo::default() };
-        Some(Introduction { store: StoreId(store), info, standing })
-    }
-
-    fn new() -> Standing {
-        Standing::New { peers: vec!["a:1".into(), "b:1".into(), "c:1".into()] }
-    }
-
-    fn judged(answers: [Option<Introduction>; 3]) -> Round {
-        let addresses = ["a:1", "b:1", "c:1"].map(String::from);
-        let answers: Vec<_> = addresses.iter().cloned().zip(answers).collect();
-        judge(&addresses, &answers)
-    }
-
-    #[test]
-    fn a_cluster_is_founded_when_all_are_there_and_new() {
-        let (a, b, c) =
-            (introduction(3, "a", new()), introduction(1, "b", new()), introduction(2, "c", new()));
-        let Round::Ready(nodes) = judged([a.clone(), b.clone(), c]) else { panic!("they are all there") };
-        assert_eq!(nodes.keys().map(|store| store.0).collect::<Vec<_>>(), [1, 2, 3]);
-        let Round::Wait(why) = judged([a, b, None]) else { panic!("one is not there") };
-        assert_eq!(why, "waiting for c:1");
-    }
-
-    #[test]
-    fn one_member_is_enough_to_found_no_second_cluster() {
-        let member = introduction(9, "c", Standing::Member { cluster: ClusterId(4) });
-        assert_eq!(judged([introduction(1, "a", new()), None, member]), Round::Join("c:1".into()));
-    }
-
-    #[test]
-    fn other_lists_and_other_names_are_told() {
-        let (a, b) = (introduction(1, "a", new()), introduction(2, "b", new()));
-        let other = introduction(3, "c", Standing::New { peers: vec!["c:1".into()] });
-        let Round::Wait(why) = judged([a.clone(), b.clone(), other]) else { panic!("another list") };
-        assert!(why.contains("the same list"), "{why}");
-        for twice in [introduction(2, "c", new()), introduction(3, "b", new())] {
-            let Round::Wait(why) = judged([a.clone(), b.clone(), twice]) else { panic!("one twice") };
-            assert!(why.contains("same name"), "{why}");
-        }
-    }
-
-    #[test]
-    fn voters_are_odd_and_the_clusters_name_is_the_founders() {
-        let nodes = |count: u64| (1..=count).map(|n| (StoreId(n), NodeInfo::default())).collect();
-        let counts: Vec<usize> = (1..=7).map(|count| founders(&nodes(count)).len()).collect();
-        assert_eq!(counts, [1, 1, 3, 3, 5, 5, 5]);
-        let of = |stores: &[u64]| cluster_of(stores.iter().copied().map(StoreId));
-        assert_eq!(of(&[1, 2]), of(&[2, 1]));
-        assert_ne!(of(&[1, 2]), of(&[1, 3]));
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Longer than anything may take: only a hang gets there.
@@ -30,12 +31,44 @@ impl Clock for TokioClock {
     }
 }
 
+#[derive(Clone)]
+struct Running {
+    store_id: StoreId,
+    control: Control,
+    /// Dropped when it ends, and with it all that it was asked.
+    ends: watch::Receiver<()>,
+}
+
 #[derive(Default)]
 struct Wires {
     /// Running nodes by address.
-    running: BTreeMap<String, (StoreId, Control)>,
+    running: BTreeMap<String, Running>,
     /// From whom to whom nothing goes.
     cut: BTreeSet<(StoreId, StoreId)>,
+    /// Only calls of this kind arrive.
+    only: Option<&'static str>,
+    /// While there is bad weather: what becomes of each message is thrown.
+    dice: Option<fastrand::Rng>,
+}
+
+/// What becomes of a question or call.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    there: Duration,
+    back: Duration,
+    lost: bool,
+    answer_lost: bool,
+}
+
+impl Wires {
+    /// Some messages take long, as on a loaded machine, and some get lost.
+    fn fate(&mut self) -> Fate {
+        let Some(dice) = &mut self.dice else { return Fate::default() };
+        let mut takes =
+            || Duration::from_millis(if dice.u8(..4) == 0 { dice.u64(0..1500) } else { dice.u64(0..20) });
+        let (there, back) = (takes(), takes());
+        Fate { there, back, lost: dice.u8(..8) == 0, answer_lost: dice.u8(..8) == 0 }
+    }
 }
 
 /// A network and the machines at it.
@@ -50,7 +83,7 @@ pub(super) struct Machine {
     pub(super) name: &'static str,
     pub(super) store_id: StoreId,
     dir: TempDir,
-    running: Option<(Store, Control)>,
+    running: Option<(Store, Control, watch::Sender<()>)>,
     mesh: Mesh,
     boots: u64,
 }
@@ -85,10 +118,71 @@ impl Mesh {
         }
     }
 
-    fn at(&self, from: StoreId, address: &str) -> Option<Control> {
+    /// Nothing goes from a node to others, or goes again; what they send arrives.
+    pub(super) fn set_mute(&self, one: &Machine, others: &[&Machine], mute: bool) {
+        let mut wires = self.wires.lock();
+        for other in others {
+            let pair = (one.store_id, other.store_id);
+            if mute {
+                wires.cut.insert(pair);
+            } else {
+                wires.cut.remove(&pair);
+            }
+        }
+    }
+
+    /// From now on messages are late or lost, as the dice fall; `None` ends it.
+    pub(super) fn set_weather(&self, seed: Option<u64>) {
+        self.wires.lock().dice = seed.map(fastrand::Rng::with_seed);
+    }
+
+    /// Carries a question or call there, and its answer back.
+    async fn carry(
+        &self,
+        deadline: Duration,
+        answer: impl Future<Output = Result<Bytes, LinkError>>,
+    ) -> Result<Bytes, LinkError> {
+        let fate = self.wires.lock().fate();
+        let lost = || LinkError::Lost("the weather".into());
+        let carried = async {
+            tokio::time::sleep(fate.there).await;
+            if fate.lost {
+                return Err(lost());
+            }
+            let answer = answer.await;
+            tokio::time::sleep(fate.back).await;
+            if fate.answer_lost { Err(lost()) } else { answer }
+        };
+        tokio::time::timeout(deadline, carried)
+            .await
+            .unwrap_or_else(|_| Err(LinkError::Lost("too late".into())))
+    }
+
+    /// Until `None` only calls of this kind arrive, by the name that they have in their bytes.
+    pub(super) fn set_only(&self, kind: Option<&'static str>) {
+        self.wires.lock().only = kind;
+    }
+
+    fn at(&self, from: StoreId, address: &str) -> Option<Running> {
         let wires = self.wires.lock();
-        let (to, control) = wires.running.get(address)?;
-        (!wires.cut.contains(&(from, *to))).then(|| control.clone())
+        let running = wires.running.get(address)?;
+        (!wires.cut.contains(&(from, running.store_id))).then(|| running.clone())
+    }
+
+    fn lets_pass(&self, call: &[u8]) -> bool {
+        let only = self.wires.lock().only;
+        only.is_none_or(|kind| String::from_utf8_lossy(call).starts_with(&format!("J{{\"{kind}\"")))
+    }
+}
+
+/// An answer, unless the node ends before it has one.
+async fn answered(
+    mut ends: watch::Receiver<()>,
+    answer: impl Future<Output = Result<Bytes, String>>,
+) -> Result<Bytes, LinkError> {
+    tokio::select! {
+        answer = answer => answer.map_err(LinkError::Refused),
+        _ = ends.changed() => Err(LinkError::Lost("it ended".into())),
     }
 }
 
@@ -117,7 +211,15 @@ impl Machine {
         self.boots += 1;
         let mut settings = Settings::default();
         settings.memory_bytes = 16 << 20;
-        let store = Store::open(self.dir.path(), settings, Parts::real()).unwrap();
+        let store = loop {
+            match Store::open(self.dir.path(), settings.clone(), Parts::real()) {
+                // What openraft ended but did not wait for has it in its hands still.
+                Err(kvorum_engine::Error::Locked { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                opened => break opened.unwrap(),
+            }
+        };
         let (me, mesh) = (self.store_id, self.mesh.clone());
         let info = NodeInfo { name: self.name.into(), peer: self.address(), ..NodeInfo::default() };
         let links = Arc::new(MeshLinks { me, mesh: mesh.clone(), peers: Mutex::default() });
@@ -133,8 +235,10 @@ impl Machine {
         })
         .await
         .unwrap();
-        mesh.wires.lock().running.insert(self.address(), (me, control.clone()));
-        self.running = Some((store, control));
+        let (end, ends) = watch::channel(());
+        let running = Running { store_id: me, control: control.clone(), ends };
+        mesh.wires.lock().running.insert(self.address(), running);
+        self.running = Some((store, control, end));
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -147,9 +251,14 @@ impl Machine {
 
     /// The node ends; what it made durable stays.
     pub(super) async fn stop(&mut self) {
-        let (store, control) = self.running.take().expect("it runs");
+        let (store, control, end) = self.running.take().expect("it runs");
         self.mesh.wires.lock().running.remove(&self.address());
+        drop(end);
         control.shutdown().await;
+        // Whoever asked it lets go of it.
+        while Arc::strong_count(&control.0) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         store.close().unwrap();
     }
 
@@ -174,10 +283,10 @@ impl Machine {
 impl Links for MeshLinks {
     fn send(&self, to: StoreId, body: Bytes) {
         let address = self.peers.lock().get(&to).cloned();
-        if let Some(control) = address.and_then(|address| self.mesh.at(self.me, &address))
-            && control.0.me == to
+        if let Some(running) = address.and_then(|address| self.mesh.at(self.me, &address))
+            && running.store_id == to
         {
-            control.handle_message(self.me, &body);
+            running.control.handle_message(self.me, &body);
         }
     }
 
@@ -185,21 +294,28 @@ impl Links for MeshLinks {
         let (from, mesh) = (self.me, self.mesh.clone());
         let address = self.peers.lock().get(&to).cloned();
         Box::pin(async move {
-            let control = address.and_then(|address| mesh.at(from, &address));
-            // A session is with a store: another disk at the same address is not who was called.
-            let control = control.filter(|control| control.0.me == to);
-            let control = control.ok_or_else(|| LinkError::NotSent("there is no way".into()))?;
-            let answer = tokio::time::timeout(deadline, control.handle_call(from, &body)).await;
-            answer.map_err(|_| LinkError::Lost("too late".into()))?.map_err(LinkError::Refused)
+            let answer = async {
+                let running = address.and_then(|address| mesh.at(from, &address));
+                // A session is with a store: another disk at the same address is not who was called.
+                let running = running.filter(|running| running.store_id == to && mesh.lets_pass(&body));
+                let Running { control, ends, .. } =
+                    running.ok_or_else(|| LinkError::NotSent("there is no way".into()))?;
+                answered(ends, Box::pin(control.handle_call(from, &body))).await
+            };
+            mesh.carry(deadline, answer).await
         })
     }
 
     fn ask(&self, address: &str, body: Bytes, deadline: Duration) -> Pending<Result<Bytes, LinkError>> {
-        let control = self.mesh.at(self.me, address);
+        let (from, mesh, address) = (self.me, self.mesh.clone(), address.to_owned());
         Box::pin(async move {
-            let control = control.ok_or_else(|| LinkError::NotSent("nobody listens".into()))?;
-            let answer = tokio::time::timeout(deadline, control.handle_question(&body)).await;
-            answer.map_err(|_| LinkError::Lost("too late".into()))?.map_err(LinkError::Refused)
+            let answer = async {
+                let running = mesh.at(from, &address);
+                let Running { control, ends, .. } =
+                    running.ok_or_else(|| LinkError::NotSent("nobody listens".into()))?;
+                answered(ends, Box::pin(control.handle_question(&body))).await
+            };
+            mesh.carry(deadline, answer).await
         })
     }
 

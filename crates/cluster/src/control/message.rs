@@ -54,8 +54,13 @@ pub(crate) enum Question {
 /// How a node stands before it has a map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Standing {
-    /// It belongs to no cluster; the addresses of the list that it was started with, sorted (none: it waits for none).
-    New { peers: Vec<String> },
+    /// It belongs to no cluster; the addresses of the list that it was started with, sorted (none: it waits for none), and whether it gave its
+    /// vote to the beginner of a log.
+    New {
+        peers: Vec<String>,
+        #[serde(default)]
+        voted: bool,
+    },
     /// It belongs to this cluster.
     Member { cluster: ClusterId },
 }

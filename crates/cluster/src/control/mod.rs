@@ -9,6 +9,9 @@ mod bootstrap;
 mod change;
 mod detector;
 mod disk;
+mod founding;
+#[cfg(test)]
+mod founding_tests;
 mod log_store;
 mod map;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::{Control, ControlParts, Inner};
 use kvorum_sync::StoreId;
 use openraft::ChangeMembers;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -73,7 +73,7 @@ impl Control {
             _ => Vec::new(),
         };
         peers.sort_unstable();
-        let arrival = Arrival { begun, peers, known: BTreeSet::new(), joined };
+        let arrival = Arrival { begun, peers, known: BTreeMap::new(), joined };
         let inner = Arc::new(Inner {
             me: parts.me,
             boot: parts.boot,
@@ -127,15 +127,9 @@ impl Inner {
         let peers: Vec<(StoreId, String)> = {
             let metrics = metrics.borrow();
             let nodes = metrics.membership_config.nodes();
-            nodes
-                .map(|(id, info)| (StoreId(*id), info.peer.clone()))
-                .filter(|(id, _)| *id != self.me)
-                .collect()
+            nodes.map(|(id, info)| (StoreId(*id), info.peer.clone())).collect()
         };
-        if !peers.is_empty() {
-            self.arrival.lock().known.extend(peers.iter().map(|(store, _)| *store));
-            self.links.set_peers(&peers);
-        }
+        self.know(&peers);
     }
 
     async fn watch_map(self: Arc<Inner>) {

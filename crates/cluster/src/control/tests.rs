@@ -63,13 +63,13 @@ async fn three_found_a_cluster_and_outlive_its_leader() {
     machines[first].stop().await;
     let done = machines[follower].control().change(create("users")).await;
     assert_eq!(done, Ok(Applied::Namespace(18)), "another one leads by now");
-    machines[first].start(Bootstrap::Resume).await;
+    machines[first].start(Bootstrap::Alone).await;
     machines[first].sees("what it missed", has("users")).await;
     for machine in &mut machines {
         machine.stop().await;
     }
     for machine in &mut machines {
-        machine.start(Bootstrap::Resume).await;
+        machine.start(Bootstrap::Alone).await;
     }
     for machine in &machines {
         machine.sees("what was there", has("users")).await;

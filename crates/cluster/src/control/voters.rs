@@ -1,7 +1,7 @@
 //! Who votes in the control plane: up to five nodes, an odd number, the living before the dead.
 
-use super::bootstrap::VOTERS_MAX;
 use super::detector::View;
+use super::founding::VOTERS_MAX;
 use super::map::{Map, NodeState};
 use kvorum_sync::StoreId;
 use std::collections::BTreeSet;

@@ -1,12 +1,11 @@
 //! Control planes of several nodes over the real transport, on real time.
 
 use super::mesh::namespaces;
-use super::{
-    Applied, Bootstrap, Change, ClusterId, Control, ControlParts, LinkError, Links, Map, NodeInfo, Pending,
-};
+use super::{Applied, Bootstrap, Change, Control, ControlParts, Map, NodeInfo};
 use crate::namespace::Mode;
 use crate::namespaces::NamespaceSettings;
-use crate::transport::{self, CallError, Channel, Handler, Identity, Transport, TransportSettings};
+use crate::runtime::ControlLinks;
+use crate::transport::{self, Channel, Handler, Identity, Transport, TransportSettings};
 use bytes::Bytes;
 use kvorum_engine::{Parts, Settings, Store};
 use kvorum_sync::{Lane, StoreId};
@@ -18,44 +17,6 @@ use tempfile::TempDir;
 
 /// Longer than anything may take: only a hang gets there.
 const HANG: Duration = Duration::from_secs(60);
-
-struct TransportLinks {
-    transport: Transport,
-    identity: Identity,
-}
-
-fn failed(error: CallError) -> LinkError {
-    match error {
-        CallError::NotSent(why) => LinkError::NotSent(why),
-        CallError::Lost(why) => LinkError::Lost(why),
-        CallError::Refused(why) => LinkError::Refused(why),
-    }
-}
-
-impl Links for TransportLinks {
-    fn send(&self, to: StoreId, body: Bytes) {
-        let _ = self.transport.send(to, Lane::Control, Channel::Control, body);
-    }
-
-    fn call(&self, to: StoreId, body: Bytes, deadline: Duration) -> Pending<Result<Bytes, LinkError>> {
-        let call = self.transport.call(to, Lane::Control, Channel::Control, body, deadline);
-        Box::pin(async move { call.await.map_err(failed) })
-    }
-
-    fn ask(&self, address: &str, body: Bytes, deadline: Duration) -> Pending<Result<Bytes, LinkError>> {
-        let ask = self.transport.ask(address, Channel::Control, body, deadline);
-        Box::pin(async move { ask.await.map(|(_, answer)| answer).map_err(failed) })
-    }
-
-    fn set_peers(&self, peers: &[(StoreId, String)]) {
-        self.transport.set_peers(peers);
-    }
-
-    fn set_cluster(&self, cluster: ClusterId, map_version: u64) {
-        let cluster = Some(cluster.0);
-        self.transport.set_identity(Identity { cluster, map_version, empty: false, ..self.identity.clone() });
-    }
-}
 
 /// Empty before the control plane is there, and again when it has ended: it holds the transport, which holds this.
 #[derive(Default)]
@@ -126,7 +87,7 @@ impl Node {
         let info = NodeInfo { name: self.name.clone(), peer: self.address.clone(), ..NodeInfo::default() };
         let control = Control::start(ControlParts {
             store: store.clone(),
-            links: Arc::new(TransportLinks { transport: transport.clone(), identity }),
+            links: Arc::new(ControlLinks::new(transport.clone(), identity)),
             clock: parts.clock.clone(),
             me: self.store_id,
             boot: self.boots,
@@ -190,7 +151,7 @@ async fn three_nodes_over_tcp_found_a_cluster_lose_its_leader_grow_and_start_aga
     }
     nodes[first].stop().await;
     nodes[follower].creates("users").await;
-    nodes[first].start(Bootstrap::Resume).await;
+    nodes[first].start(Bootstrap::Alone).await;
     nodes[first].sees("what it missed", has("users")).await;
 
     let mut fourth = Node::new("d", 40);
@@ -204,7 +165,7 @@ async fn three_nodes_over_tcp_found_a_cluster_lose_its_leader_grow_and_start_aga
         node.stop().await;
     }
     for node in &mut nodes {
-        node.start(Bootstrap::Resume).await;
+        node.start(Bootstrap::Alone).await;
     }
     for node in &nodes {
         node.sees("what was there", has("users")).await;

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use std::time::Duration;
 
 /// The control plane's view of the transport.
-pub(super) struct ControlLinks {
+pub(crate) struct ControlLinks {
     transport: Transport,
     /// What this node says of itself.
     identity: Mutex<Identity>,
 }
 
 impl ControlLinks {
-    pub(super) fn new(transport: Transport, identity: Identity) -> ControlLinks {
+    pub(crate) fn new(transport: Transport, identity: Identity) -> ControlLinks {
         ControlLinks { transport, identity: Mutex::new(identity) }
     }
 }

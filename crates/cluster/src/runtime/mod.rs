@@ -25,6 +25,8 @@ mod tests;
 mod ticks;
 mod waits;
 
+#[cfg(test)]
+pub(crate) use links::ControlLinks;
 pub(crate) use moments::now;
 pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};

@@ -65,7 +65,7 @@ impl Cluster {
         let transport = Transport::start(transport, socket, identity.clone(), Arc::clone(&door) as _)?;
         let stopped = watch::Sender::new(false);
         let links = ControlLinks::new(transport.clone(), identity);
-        let parts = control_parts(inner, settings, links, begun, boot);
+        let parts = control_parts(inner, settings, links, boot);
         let (control, control_thread) = start_control(parts, stopped.subscribe())?;
         let cluster = Arc::new(Cluster {
             me,
@@ -152,13 +152,7 @@ fn tls(files: &PeerTls) -> TlsSettings {
     TlsSettings { certificate_file, key_file, authority_file }
 }
 
-fn control_parts(
-    inner: &Inner,
-    settings: &ClusterSettings,
-    links: ControlLinks,
-    begun: bool,
-    boot: u64,
-) -> ControlParts {
+fn control_parts(inner: &Inner, settings: &ClusterSettings, links: ControlLinks, boot: u64) -> ControlParts {
     let info = NodeInfo {
         name: settings.name.clone(),
         peer: settings.advertise.clone().unwrap_or_else(|| settings.listener.address().to_string()),
@@ -184,7 +178,6 @@ fn control_parts(
         boot,
         info,
         bootstrap: match &settings.bootstrap {
-            _ if begun => control::Bootstrap::Resume,
             Bootstrap::Alone => control::Bootstrap::Alone,
             Bootstrap::Peers(peers) => control::Bootstrap::Peers(peers.clone()),
             Bootstrap::Join(address) => control::Bootstrap::Join(address.clone()),

@@ -43,6 +43,8 @@ impl Round<'_> {
             return None;
         }
         let why = match &row.nomination {
+            // Who may be about to be heard may be about to lead its share.
+            None if row.members().as_slice().iter().any(|store| self.is_awaited(*store)) => return None,
             None => Why::First,
             Some(last) => self.why(shard, last, watched)?,
         };
@@ -64,6 +66,10 @@ impl Round<'_> {
         };
         let members = row.members().clone();
         Some(self.nominate(shard, row, above, manager, members))
+    }
+
+    fn is_awaited(&self, store: StoreId) -> bool {
+        !self.view.is_alive(store) && !self.view.is_dead(store)
     }
 
     fn is_damped(&self, watched: &Watched) -> bool {
@@ -108,8 +114,8 @@ impl Round<'_> {
                 return !self.view.is_dead(*member)
                     || others.into_iter().any(|other| self.hears(*other, *member));
             }
-            let unknown = !self.view.is_alive(*member) && !self.view.is_dead(*member);
-            unknown || self.hears(*member, last.manager) && !self.misses(shard, last, *member)
+            self.is_awaited(*member)
+                || self.hears(*member, last.manager) && !self.misses(shard, last, *member)
         });
         members.is_majority(hearing)
     }
