@@ -3,10 +3,13 @@
 use crate::commit::Commit;
 use crate::consistency::Consistency;
 use crate::error::{Error, Result};
+use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
 use crate::prefetch::{Fetched, Prefetch};
 use bytes::Bytes;
+use kvorum_engine::Sequence;
 use kvorum_model::{Args, CommandSpec, Reply};
+use std::collections::BTreeMap;
 
 /// Keys that a connection watches at most.
 const WATCHED_KEYS_MAX: usize = 65_536;
@@ -32,6 +35,27 @@ pub struct Session {
     /// The id of the next request that writes: its retry under the same id, on whatever connection, is not executed again.
     pub request_id: Option<Bytes>,
     pub(crate) fetched: Fetched,
+    /// What it wrote.
+    pub(crate) written: Written,
+}
+
+/// What a connection wrote, as far as it knows the outcome: so that it can ask who has it.
+#[derive(Default)]
+pub(crate) struct Written {
+    /// On a node alone: nothing that it wrote stands behind this in the log.
+    pub(crate) sequence: Sequence,
+    /// In a cluster: of each shard the highest op id. As many as there are shards at most.
+    pub(crate) shards: BTreeMap<ShardId, u64>,
+}
+
+impl Written {
+    /// Something was written to a shard; zero: nothing.
+    pub(crate) fn note(&mut self, shard: ShardId, version: u64) {
+        if version > 0 {
+            let highest = self.shards.entry(shard).or_default();
+            *highest = version.max(*highest);
+        }
+    }
 }
 
 impl Session {

@@ -40,6 +40,7 @@ pub(crate) fn transaction(
         session.request_id = None;
     }
     let (sequence, durability) = evaluation.rests_on();
+    session.written.sequence = session.written.sequence.max(sequence);
     Transaction { outcome, commit: commit(node, sequence, durability) }
 }
 

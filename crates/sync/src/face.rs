@@ -5,6 +5,7 @@ use crate::node::{Replica, RoleName};
 use crate::planted::Rule;
 use crate::read::Asker;
 use crate::role::Role;
+use crate::role::leader::Holders;
 use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
 
 impl Replica {
@@ -152,6 +153,13 @@ impl Replica {
         } else if let Some(leader) = self.leader().filter(|leader| *leader != self.core.id) {
             self.reads.ask_point(&self.core, now, leader, out);
         }
+    }
+
+    /// Who holds an item durably, by what the members said themselves; none while this replica does not lead. Learners and members that are
+    /// rebuilt count nowhere, so not here either.
+    #[must_use]
+    pub fn holders(&self, op: OpId) -> Option<Holders> {
+        self.leading().map(|leader| leader.holders(&self.core, op))
     }
 
     /// The lowest checkpoint of the members that are fed (leader): tombstone floors trail it.

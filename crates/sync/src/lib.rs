@@ -63,6 +63,7 @@ pub use node::{Replica, RoleName};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use planted::Rule;
+pub use role::leader::Holders;
 pub use types::{
     Checkpoint, Digest, EPOCH_MAX, Epoch, KeyHash, Moment, OpId, Promise, RecordId, SERIAL_MAX, Standing,
     StoreId, Token, TransferId,

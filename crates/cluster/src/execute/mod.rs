@@ -47,6 +47,7 @@ pub(crate) fn execute(
         rests_on = (rests_on.0.max(sequence), rests_on.1.max(durability));
     }
     let (sequence, durability) = rests_on;
+    session.written.sequence = session.written.sequence.max(sequence);
     progress.commit = commit(node, sequence, durability);
     progress
 }

@@ -13,7 +13,7 @@ use super::reply;
 use crate::latch::ShardId;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_model::Reply;
-use kvorum_sync::StoreId;
+use kvorum_sync::{Holders, StoreId};
 
 /// The version of these bodies.
 const VERSION: u8 = 1;
@@ -49,6 +49,8 @@ pub(crate) enum Work<B> {
     Keys(B),
     /// The number of keys.
     Count,
+    /// Wait until so many members hold an item durably.
+    Held { op: u64, wanted: Holders },
     /// A call of `SCAN` with a cursor that the asked node gave out. Its shard says the namespace alone.
     Scan(Vec<B>),
 }
@@ -82,6 +84,8 @@ pub(crate) enum Answer {
         keys: Vec<Bytes>,
     },
     Count(u64),
+    /// Which members hold the item, as far as the leader was told.
+    Held(Holders),
     /// This node does not lead the shard; nothing was executed. The leader, if it knows.
     NotHere(Option<StoreId>),
     /// Surely not executed, and asking again will not help: the error for the client.
@@ -96,6 +100,7 @@ const PAGE: u8 = 5;
 const KEYS: u8 = 6;
 const COUNT: u8 = 7;
 const SCAN: u8 = 8;
+const HELD: u8 = 9;
 
 /// The body of an ask.
 pub(crate) fn encode_ask<B: AsRef<[u8]>>(
@@ -154,8 +159,22 @@ impl<B: AsRef<[u8]>> Work<B> {
                 to.put_u8(SCAN);
                 put_words(words, to);
             }
+            Work::Held { op, wanted } => {
+                to.put_u8(HELD);
+                to.put_u64_le(*op);
+                put_holders(*wanted, to);
+            }
         }
     }
+}
+
+/// A count above what a byte holds is as good as any that no group reaches.
+fn put_holders(holders: Holders, to: &mut BytesMut) {
+    to.put_slice(&[u8::from(holders.leader), u8::try_from(holders.others).unwrap_or(u8::MAX)]);
+}
+
+fn get_holders(from: &mut Reader) -> Result<Holders> {
+    Ok(Holders { leader: from.flag()?, others: from.byte()?.into() })
 }
 
 fn put_words<B: AsRef<[u8]>>(words: &[B], to: &mut BytesMut) {
@@ -201,6 +220,7 @@ fn get_work(from: &mut Reader) -> Result<Work<Bytes>> {
         KEYS => Work::Keys(from.bytes()?),
         COUNT => Work::Count,
         SCAN => Work::Scan(get_words(from)?),
+        HELD => Work::Held { op: from.number()?, wanted: get_holders(from)? },
         _ => return Err(Bad("a kind of work")),
     })
 }
@@ -225,6 +245,7 @@ const PAGE_IS: u8 = 4;
 const COUNT_IS: u8 = 5;
 const NOT_HERE: u8 = 6;
 const REFUSED: u8 = 7;
+const HELD_IS: u8 = 8;
 
 const SAID_REPLY: u8 = 0;
 const SAID_AGAIN: u8 = 1;
@@ -254,6 +275,10 @@ impl Answer {
             Answer::Count(count) => {
                 to.put_u8(COUNT_IS);
                 to.put_u64_le(*count);
+            }
+            Answer::Held(holders) => {
+                to.put_u8(HELD_IS);
+                put_holders(*holders, &mut to);
             }
             Answer::NotHere(leader) => {
                 to.put_u8(NOT_HERE);
@@ -306,6 +331,7 @@ pub(crate) fn decode_answer(body: Bytes) -> Result<Answer> {
         }
         PAGE_IS => Answer::Page { next: from.maybe(Reader::bytes)?, keys: get_words(&mut from)? },
         COUNT_IS => Answer::Count(from.number()?),
+        HELD_IS => Answer::Held(get_holders(&mut from)?),
         NOT_HERE => Answer::NotHere(from.maybe(|from| from.number().map(StoreId))?),
         REFUSED => Answer::Refused(from.text()?),
         _ => return Err(Bad("a kind of answer")),

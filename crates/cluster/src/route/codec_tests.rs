@@ -28,7 +28,12 @@ fn work() -> impl Strategy<Value = Work<Bytes>> {
         bytes().prop_map(Work::Keys),
         Just(Work::Count),
         words().prop_map(Work::Scan),
+        (any::<u64>(), holders()).prop_map(|(op, wanted)| Work::Held { op, wanted }),
     ]
+}
+
+fn holders() -> impl Strategy<Value = Holders> {
+    (any::<bool>(), any::<u8>()).prop_map(|(leader, others)| Holders { leader, others: others.into() })
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
@@ -66,6 +71,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         proptest::collection::vec(any::<u64>(), 0..5).prop_map(Answer::Versions),
         (proptest::option::of(bytes()), words()).prop_map(|(next, keys)| Answer::Page { next, keys }),
         any::<u64>().prop_map(Answer::Count),
+        holders().prop_map(Answer::Held),
         proptest::option::of(any::<u64>()).prop_map(|leader| Answer::NotHere(leader.map(StoreId))),
         ".{0,30}".prop_map(Answer::Refused),
     ]

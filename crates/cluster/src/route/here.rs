@@ -1,22 +1,21 @@
 //! Commands at this node's own member of a shard: evaluated under the latch, proposed with one batch, awaited without it.
 
 use super::codec::{Answer, Said};
+use super::under_way::UnderWay;
 use crate::execute::group::{
-    self, Command, Evaluated, Ground, Item, Leader, Named, Ops, Rests, Stopped, record_key,
+    self, Command, Evaluated, Ground, Item, Leader, Named, Rests, Stopped, record_key,
 };
 use crate::fetching::Fetching;
-use crate::keys::with_user_key;
 use crate::latch::{ShardId, Writer};
 use crate::namespace::NamespaceId;
 use crate::node::Node;
 use crate::prefetch::{Fetched, Interest, Prefetch, WantedKey, Work};
-use crate::runtime::{Cluster, Wait, now};
-use crate::shard::{Done, Draft, Member, MemberRole, Outbox, Writes};
-use kvorum_engine::{Attributes, Batch, Durability, Found, Tree, View};
-use kvorum_model::{Effect, ErrorReply, Reply};
-use kvorum_sync::{Epoch, Moment, Names, OpId, StoreId};
+use crate::runtime::{Cluster, now};
+use crate::shard::{Done, Member, MemberRole, Outbox};
+use kvorum_engine::{Found, Tree, View};
+use kvorum_model::{ErrorReply, Reply};
+use kvorum_sync::{Epoch, Holders, Moment, OpId, StoreId};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Keys of commands behind the one that needs the disk that are read along with its own, at most.
 const LOOKAHEAD_KEYS_MAX: usize = 64;
@@ -50,32 +49,6 @@ impl Not {
             Not::Refused(text) => Answer::Refused(text),
         }
     }
-}
-
-/// Items and reads on their way.
-pub(super) struct UnderWay {
-    wait: Wait<Done>,
-    /// Items that were proposed, or were to be.
-    items: usize,
-    /// Set if there are replies that wait for what they have read: whether that was asked.
-    reads: Option<bool>,
-    /// The last item that was taken.
-    pub(super) last: Option<OpId>,
-    /// Whether all items were taken.
-    pub(super) whole: bool,
-}
-
-/// What became of what was under way.
-pub(super) struct Fates {
-    items: Vec<Fate>,
-    reads: Fate,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Kept,
-    Again,
-    Unknown,
 }
 
 /// What was read from the disk for commands that needed it. Never dropped under the latch, which it takes.
@@ -127,7 +100,7 @@ impl Here<'_> {
                 Err(_) => break,
             };
             done += round.done.len();
-            after = round.under_way.last.or(after);
+            after = round.under_way.last().or(after);
             let goes_on = round.under_way.whole;
             let (cold, advanced) = (round.cold, !round.done.is_empty());
             rounds.push((round.done, round.under_way));
@@ -144,13 +117,14 @@ impl Here<'_> {
                 };
             }
         }
-        let mut all = Vec::with_capacity(list.len());
+        let (mut all, mut kept) = (Vec::with_capacity(list.len()), OpId::ZERO);
         for (evaluated, under_way) in rounds {
             let fates = self.settle(under_way).await;
+            kept = kept.max(fates.kept);
             all.extend(evaluated.into_iter().map(|done| fates.of(done)));
         }
         all.resize(list.len(), Said::Again);
-        Answer::Said { last: after.map_or(0, OpId::version), all }
+        Answer::Said { last: kept.version(), all }
     }
 
     /// Executes commands as one.
@@ -176,11 +150,12 @@ impl Here<'_> {
                     continue;
                 }
             };
-            let (last, item) = (under_way.last.map_or(0, OpId::version), (under_way.items > 0).then_some(0));
+            let item = (under_way.items() > 0).then_some(0);
             let fates = self.settle(under_way).await;
+            let last = fates.kept.version();
             return match reply {
                 Some(reply) => Answer::Said { last, all: vec![fates.of(Evaluated { reply, item })] },
-                None if fates.reads == Fate::Kept => Answer::Changed,
+                None if fates.are_reads_kept() => Answer::Changed,
                 None => Answer::Said { last, all: vec![Said::Again] },
             };
         }
@@ -208,9 +183,9 @@ impl Here<'_> {
             match tried {
                 Err(not) => return not.answer(1),
                 Ok(Ok((found, under_way))) => {
-                    return match self.settle(under_way).await.reads {
-                        Fate::Kept => Answer::Versions(found),
-                        _ => Answer::Said { last: 0, all: vec![Said::Again] },
+                    return match self.settle(under_way).await.are_reads_kept() {
+                        true => Answer::Versions(found),
+                        false => Answer::Said { last: 0, all: vec![Said::Again] },
                     };
                 }
                 Ok(Err((_, None))) => return Not::Room.answer(1),
@@ -235,10 +210,29 @@ impl Here<'_> {
         match tried {
             Err(not) => not.answer(1),
             Ok(under_way) => {
-                let last = under_way.last.map_or(0, OpId::version);
                 let fates = self.settle(under_way).await;
-                Answer::Said { last, all: vec![fates.of(Evaluated { reply: Reply::Ok, item: Some(0) })] }
+                Answer::Said {
+                    last: fates.kept.version(),
+                    all: vec![fates.of(Evaluated { reply: Reply::Ok, item: Some(0) })],
+                }
             }
+        }
+    }
+
+    /// Waits until as many members hold an item as are wanted, or there is no more time.
+    pub(super) async fn held(&self, op: OpId, wanted: Holders) -> Answer {
+        let mut wait = self.cluster.waits.begin();
+        let Some(token) = wait.token() else { return Not::Room.answer(1) };
+        let asked = self.at_leader(|member, _, now, out| {
+            member.watch(now, token, (op, wanted), self.until, out);
+            Ok(())
+        });
+        if let Err(not) = asked {
+            return not.answer(1);
+        }
+        match wait.await.into_iter().next() {
+            Some((_, Done::Held(held))) => Answer::Held(held),
+            _ => Answer::NotHere(None),
         }
     }
 
@@ -346,81 +340,6 @@ impl Here<'_> {
         })
     }
 
-    /// Proposes items and asks for the confirmation of reads: one batch. `after`: the item before them, in the order of the connection.
-    #[expect(clippy::too_many_arguments, reason = "what is held under the latch comes apart")]
-    pub(super) fn submit(
-        &self,
-        member: &mut Member,
-        fetching: &mut Fetching,
-        mut items: Vec<Item<'_>>,
-        rests: Rests,
-        after: Option<OpId>,
-        now: Moment,
-        out: &mut Outbox,
-    ) -> UnderWay {
-        let mut wait = self.cluster.waits.begin();
-        let asked = items.len();
-        if rests.on_time && items.is_empty() {
-            // It carries the time, and nothing else.
-            items.push(Item::default());
-        }
-        let wall_ms = self.node.inner.time.now();
-        let (mut batch, mut last, mut taken) = (Batch::new(), None, 0);
-        for item in &items {
-            let Some(token) = wait.token() else { break };
-            let mut reads = item.reads.clone();
-            // Those behind an item that is cancelled are cancelled with it: they are executed again in their order.
-            reads.extend(last.or(after).filter(|before| !item.reads.contains(before)));
-            let draft = Draft { token: Some(token), wall_ms, writes: writes(item), reads: Names::of(&reads) };
-            match member.propose(now, draft, &mut batch, out) {
-                Ok(op) => last = Some(op),
-                Err(why) => {
-                    self.cluster.waits.complete(token, Done::Refused(why));
-                    break;
-                }
-            }
-            taken += 1;
-            item.effects.iter().for_each(|effect| fetching.written(effect.key()));
-            if let Some((key, _, _)) = &item.record {
-                fetching.written(key);
-            }
-        }
-        if taken > 0 {
-            match self.node.inner.store.write_admitted(&batch, Durability::Synced) {
-                Ok(commit) => member.stored(commit.sequence(), out),
-                Err(error) => member.lost(error, out),
-            }
-        }
-        let whole = taken == items.len();
-        let reads = rests
-            .wanted
-            .then(|| ask_for_reads(member, &mut wait, rests, last.filter(|_| whole), whole, (now, out)));
-        UnderWay { wait, items: asked.min(items.len()), reads, last, whole }
-    }
-
-    fn nothing(&self) -> UnderWay {
-        UnderWay { wait: self.cluster.waits.begin(), items: 0, reads: None, last: None, whole: true }
-    }
-
-    /// Waits until it is known what became of it, or nobody waits for that any more.
-    pub(super) async fn settle(&self, under_way: UnderWay) -> Fates {
-        let UnderWay { wait, items, reads, .. } = under_way;
-        let none = if reads.is_some() { Fate::Again } else { Fate::Kept };
-        if wait.is_empty() {
-            return Fates { items: vec![Fate::Again; items], reads: none };
-        }
-        let left = Duration::from_micros(self.until.micros_since(now()));
-        let Ok(answers) = tokio::time::timeout(left, wait).await else {
-            return Fates { items: vec![Fate::Unknown; items], reads: none };
-        };
-        let mut fates: Vec<Fate> = answers.into_iter().map(|(_, done)| Fate::of(&done)).collect();
-        let asked = if reads == Some(true) { fates.pop() } else { None };
-        let reads = asked.unwrap_or(none);
-        // Those that were never proposed.
-        fates.resize(items.max(fates.len()), Fate::Again);
-        Fates { items: fates, reads }
-    }
-
     /// What to read from the disk so that the evaluation can go on; `None` if that is not what it lacks.
     fn cold(
         &self,
@@ -503,60 +422,6 @@ impl Warm {
     }
 }
 
-impl Fate {
-    fn of(done: &Done) -> Fate {
-        match done {
-            Done::Committed | Done::ReadReady => Fate::Kept,
-            Done::Unknown => Fate::Unknown,
-            Done::Cancelled | Done::Again | Done::Refused(_) | Done::ReadHere { .. } | Done::AtLeader(_) => {
-                Fate::Again
-            }
-        }
-    }
-}
-
-impl Fates {
-    pub(super) fn of(&self, done: Evaluated) -> Said {
-        let fate = match done.item {
-            Some(item) => self.items.get(item).copied().unwrap_or(Fate::Again),
-            None => self.reads,
-        };
-        match fate {
-            Fate::Kept => Said::Reply(done.reply),
-            Fate::Again => Said::Again,
-            Fate::Unknown => Said::Unknown,
-        }
-    }
-
-    pub(super) fn are_reads_kept(&self) -> bool {
-        self.reads == Fate::Kept
-    }
-}
-
-/// Asks whether what was read stands; answers whether there is room for the question. `last`: the item that carries the time, and `whole`:
-/// whether all items were taken, else what was read may rest on one that was not.
-fn ask_for_reads(
-    member: &mut Member,
-    wait: &mut Wait<Done>,
-    rests: Rests,
-    last: Option<OpId>,
-    whole: bool,
-    (now, out): (Moment, &mut Outbox),
-) -> bool {
-    let on_time = rests.on_time;
-    let mut ops: Ops = rests.into_ops();
-    if on_time {
-        ops.extend(last.filter(|last| !ops.contains(last)));
-    }
-    let Some(token) = wait.token() else { return false };
-    if whole {
-        member.read(now, token, &ops, out);
-    } else {
-        out.done.push((token, Done::Again));
-    }
-    true
-}
-
 fn leader_of(member: &Member) -> Option<StoreId> {
     match member.role() {
         MemberRole::Following { leader } => leader,
@@ -573,23 +438,4 @@ fn wanted_keys<'r>(list: &[Command<'r>]) -> Vec<&'r [u8]> {
         }
     }
     wanted
-}
-
-fn writes(item: &Item<'_>) -> Writes {
-    let mut writes = Writes::new();
-    if item.clears {
-        writes.clear();
-    }
-    for effect in &item.effects {
-        with_user_key(effect.key(), |key| match effect {
-            Effect::Put { value, expires_at, tag, .. } => {
-                writes.put(key, value.as_slice(), Attributes { expires_at: *expires_at, tag: *tag });
-            }
-            Effect::Delete { .. } => writes.delete(key, Attributes::default()),
-        });
-    }
-    if let Some((key, record, expires_at)) = &item.record {
-        writes.put(key, record, Attributes { expires_at: Some(*expires_at), tag: 0 });
-    }
-    writes
 }

@@ -8,7 +8,7 @@ use crate::cursor::{CURSOR_BITS, Place};
 use crate::keyspace::SCAN_COUNT_MAX;
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId, numbered};
-use crate::session::Request;
+use crate::session::{Request, Written};
 use crate::transport::{CallError, Channel};
 use bytes::Bytes;
 use kvorum_model::{Args, ErrorReply, Keyspace, Reply, ScanOptions, check_flush};
@@ -24,18 +24,23 @@ const SCAN_WITHIN: Duration = Duration::from_secs(10);
 type Outcome = Result<Reply, ErrorReply>;
 
 impl Router<'_> {
-    pub(super) async fn keyspace(&self, kind: Keyspace, request: &Request<'_>) -> Reply {
+    pub(super) async fn keyspace(
+        &self,
+        kind: Keyspace,
+        request: &Request<'_>,
+        written: &mut Written,
+    ) -> Reply {
         let (namespace, args) = (request.namespace, request.args);
         let done = match kind {
             Keyspace::Scan => self.scan(namespace, args).await,
             Keyspace::Keys => self.keys(namespace, args.at(1)).await,
             Keyspace::DbSize => self.count(namespace).await,
             Keyspace::FlushDb => match check_flush(args) {
-                Ok(()) => self.clear(&[namespace]).await,
+                Ok(()) => self.clear(&[namespace], written).await,
                 Err(error) => Err(error),
             },
             Keyspace::FlushAll => match check_flush(args) {
-                Ok(()) => self.clear(&numbered().collect::<Vec<_>>()).await,
+                Ok(()) => self.clear(&numbered().collect::<Vec<_>>(), written).await,
                 Err(error) => Err(error),
             },
         };
@@ -100,7 +105,7 @@ impl Router<'_> {
     }
 
     /// One item a shard. Of namespaces that nobody used there is nothing to clear.
-    async fn clear(&self, namespaces: &[NamespaceId]) -> Outcome {
+    async fn clear(&self, namespaces: &[NamespaceId], written: &mut Written) -> Outcome {
         let map = self.cluster.control.map();
         if let Some(available) = namespaces.iter().find(|namespace| namespace.mode() == Mode::Available) {
             let name = map.namespaces.get(&available.id()).map_or_else(String::new, |row| row.name.clone());
@@ -115,9 +120,10 @@ impl Router<'_> {
         let (mut cleared, mut unknown, mut refused) = (0, Vec::new(), None);
         for (shard, asked) in self.ask_all(&used, Kind::Write, &Work::Clear).await {
             match asked {
-                Asked::Answer(Answer::Said { all, .. })
+                Asked::Answer(Answer::Said { all, last })
                     if matches!(all.as_slice(), [Said::Reply(Reply::Ok)]) =>
                 {
+                    written.note(shard, last);
                     cleared += 1;
                 }
                 Asked::Refused(error) => {

@@ -9,13 +9,16 @@ mod join;
 mod keyspace;
 mod member_reads;
 mod plan;
+mod replicas;
 pub(crate) mod reply;
 mod router;
 mod serve;
+mod under_way;
 mod whole;
 
 pub(crate) use bytes::Reader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::{decode_answer, decode_ask};
 pub(crate) use door::answer;
+pub use replicas::Held;
 pub use serve::Served;

@@ -14,11 +14,11 @@ use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
 use crate::node::Node;
 use crate::runtime::{Cluster, now};
-use crate::session::Request;
+use crate::session::{Request, Written};
 use crate::transport::{CallError, Channel};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply};
-use kvorum_sync::{Lane, Moment, StoreId};
+use kvorum_sync::{Lane, Moment, OpId, StoreId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +52,13 @@ pub(super) enum Asked {
 }
 
 impl Router<'_> {
-    /// Executes requests that have keys, or whose replies follow from their words.
-    pub(super) async fn requests(&self, requests: &[Request<'_>], wish: Wish<'_>) -> Vec<Reply> {
+    /// Executes requests that have keys, or whose replies follow from their words. What they wrote is noted in `written`.
+    pub(super) async fn requests(
+        &self,
+        requests: &[Request<'_>],
+        wish: Wish<'_>,
+        written: &mut Written,
+    ) -> Vec<Reply> {
         let Parts { parts, mut merging } = Parts::of(requests);
         let namespaces: Vec<NamespaceId> =
             parts.iter().filter_map(|part| namespace_of(part, requests)).collect();
@@ -61,7 +66,8 @@ impl Router<'_> {
             Box::pin(self.part(part, namespace, wish)) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
         });
         let all = join(runs.collect()).await;
-        for (part, said) in parts.iter().zip(all) {
+        for (part, (said, last)) in parts.iter().zip(all) {
+            written.note(part.shard, last);
             let refusal = self.refusal(part.shard);
             for (piece, said) in part.pieces.iter().zip(said) {
                 merging.add(piece, said, &refusal);
@@ -70,8 +76,8 @@ impl Router<'_> {
         merging.into_replies()
     }
 
-    /// Executes a part, piece by piece.
-    async fn part(&self, part: &Part<'_>, namespace: NamespaceId, wish: Wish<'_>) -> Vec<Said> {
+    /// Executes a part, piece by piece. Answers the highest op id that it wrote, too; zero: none.
+    async fn part(&self, part: &Part<'_>, namespace: NamespaceId, wish: Wish<'_>) -> (Vec<Said>, u64) {
         let mut said = vec![Said::Again; part.pieces.len()];
         let mut left: Vec<usize> = (0..part.pieces.len()).collect();
         let is_write = |at: &usize| part.pieces.get(*at).is_some_and(|piece| piece.spec.is_write());
@@ -85,7 +91,7 @@ impl Router<'_> {
             _ => Kind::Write,
         };
         let mut attempt = Attempt::new(millis(), PATIENCE_MS, kind_of(&left));
-        let mut hint = None;
+        let (mut hint, mut wrote) = (None, 0);
         while !left.is_empty() {
             let now_left: Vec<usize> = left.iter().copied().take(COMMANDS_MAX).collect();
             let pieces: Vec<&Piece<'_>> = now_left.iter().filter_map(|at| part.pieces.get(*at)).collect();
@@ -95,12 +101,9 @@ impl Router<'_> {
             let tried =
                 self.try_commands(part.shard, namespace, &list, (wish.read, id), hint.take(), until).await;
             let setback = match tried {
-                Ok(Answer::Said { all, .. }) if all.len() == list.len() => {
-                    for (at, one) in now_left.iter().zip(all) {
-                        if let Some(place) = said.get_mut(*at) {
-                            *place = one;
-                        }
-                    }
+                Ok(Answer::Said { all, last }) if all.len() == list.len() => {
+                    wrote = wrote.max(last);
+                    now_left.iter().zip(all).for_each(|(at, one)| set(&mut said, *at, one));
                     let before = left.len();
                     left.retain(|at| said.get(*at) == Some(&Said::Again));
                     if left.len() < before {
@@ -111,11 +114,7 @@ impl Router<'_> {
                 Ok(Answer::NotHere(leader)) => Setback::NotHere(leader),
                 Ok(Answer::Refused(text)) => {
                     let refused = Said::Reply(Reply::Error(ErrorReply::new(text)));
-                    for at in left.drain(..) {
-                        if let Some(place) = said.get_mut(at) {
-                            *place = refused.clone();
-                        }
-                    }
+                    left.drain(..).for_each(|at| set(&mut said, at, refused.clone()));
                     break;
                 }
                 Ok(_) => Setback::Lost,
@@ -129,17 +128,14 @@ impl Router<'_> {
                 Next::Pause(pause_ms) => self.pause(pause_ms).await,
                 Next::Refuse => break,
                 Next::Unknown => {
-                    for at in left.iter().filter(|at| is_write(at)) {
-                        if let Some(place) = said.get_mut(*at) {
-                            *place = Said::Unknown;
-                        }
-                    }
+                    let writes = left.iter().filter(|at| is_write(at));
+                    writes.for_each(|at| set(&mut said, *at, Said::Unknown));
                     left.retain(|at| !is_write(at));
                     attempt.only_reads();
                 }
             }
         }
-        said
+        (said, wrote)
     }
 
     /// One try, here or at another node.
@@ -178,7 +174,20 @@ impl Router<'_> {
         work: &Work<Bytes>,
         id: Option<&[u8]>,
     ) -> Asked {
-        let mut attempt = Attempt::new(millis(), PATIENCE_MS, kind);
+        self.ask_within(PATIENCE_MS, shard, namespace, kind, work, id).await
+    }
+
+    /// As [`Router::ask`], with another patience in milliseconds, which is the time that the work takes at most, too.
+    pub(super) async fn ask_within(
+        &self,
+        patience_ms: u64,
+        shard: ShardId,
+        namespace: NamespaceId,
+        kind: Kind,
+        work: &Work<Bytes>,
+        id: Option<&[u8]>,
+    ) -> Asked {
+        let mut attempt = Attempt::new(millis(), patience_ms, kind);
         let mut hint = None;
         loop {
             let until = now().after_micros(attempt.patience_ms(millis()).saturating_mul(1000));
@@ -258,7 +267,7 @@ impl Router<'_> {
     }
 
     /// Waits a little, or until somebody else may lead, or there is room.
-    async fn pause(&self, pause_ms: u64) {
+    pub(super) async fn pause(&self, pause_ms: u64) {
         let mut maps = self.cluster.control.changes();
         maps.mark_unchanged();
         tokio::select! {
@@ -307,6 +316,7 @@ pub(super) async fn execute(here: &Here<'_>, work: &Work<Bytes>, id: Option<&[u8
         }
         Work::Keys(pattern) => here.whole(Whole::Keys(pattern.clone())).await,
         Work::Count => here.whole(Whole::Count).await,
+        Work::Held { op, wanted } => here.held(OpId::from_version(*op), *wanted).await,
         Work::Scan(_) => Answer::Refused("ERR a scan concerns a node, not a shard".to_owned()),
     }
 }
@@ -317,6 +327,12 @@ fn resolved<'w>(words: &'w [Vec<&'w [u8]>]) -> Result<Vec<Command<'w>>, ErrorRep
         Ok((kvorum_model::resolve(args)?, args))
     };
     words.iter().map(one).collect()
+}
+
+fn set(said: &mut [Said], at: usize, one: Said) {
+    if let Some(place) = said.get_mut(at) {
+        *place = one;
+    }
 }
 
 fn namespace_of(part: &Part<'_>, requests: &[Request<'_>]) -> Option<NamespaceId> {

@@ -48,7 +48,7 @@ impl Node {
             if let Run::Keyspace(kind) = first.spec.run
                 && first.namespace.mode() == Mode::Strong
             {
-                replies.push(router.keyspace(kind, first).await);
+                replies.push(router.keyspace(kind, first, &mut session.written).await);
                 continue;
             }
             // Those of one kind that follow each other: commands over all keys see what came before.
@@ -69,7 +69,7 @@ impl Node {
             let id = if named.is_some() { session.request_id.take() } else { None };
             let read = self.read_mode(session, first.namespace);
             let wish = Wish { read, id: named.zip(id.as_deref()) };
-            replies.extend(router.requests(alike, wish).await);
+            replies.extend(router.requests(alike, wish, &mut session.written).await);
         }
         replies
     }
@@ -137,13 +137,16 @@ impl Node {
         let router = Router { node: self, cluster, own_shards: session.own_shards };
         match router.ask(shard, namespace, kind, &work, id.as_deref()).await {
             Asked::Answer(Answer::Changed) => Served::Changed,
-            Asked::Answer(Answer::Said { all, .. }) => match all.into_iter().next() {
-                Some(Said::Reply(Reply::Array(replies))) if replies.len() == requests.len() => {
-                    Served::Done(replies)
+            Asked::Answer(Answer::Said { all, last }) => {
+                session.written.note(shard, last);
+                match all.into_iter().next() {
+                    Some(Said::Reply(Reply::Array(replies))) if replies.len() == requests.len() => {
+                        Served::Done(replies)
+                    }
+                    Some(Said::Reply(Reply::Error(error))) => Served::Error(error),
+                    _ => Served::Error(unknown_transaction()),
                 }
-                Some(Said::Reply(Reply::Error(error))) => Served::Error(error),
-                _ => Served::Error(unknown_transaction()),
-            },
+            }
             Asked::Answer(_) | Asked::Unknown => Served::Error(unknown_transaction()),
             Asked::Refused(error) => Served::Error(error),
         }

@@ -2,7 +2,8 @@
 //! thread that may wait; told once everything that was pending then is committed.
 
 use super::codec::{Answer, Said};
-use super::here::{Here, Not, UnderWay};
+use super::here::{Here, Not};
+use super::under_way::UnderWay;
 use crate::error::Result;
 use crate::execute::group::{Ops, Rests};
 use crate::keyspace::{SCAN_BYTES_MAX, range};
@@ -39,7 +40,7 @@ impl Here<'_> {
     pub(super) async fn whole(&self, whole: Whole) -> Answer {
         let looked = self.at_leader(|member, fetching, now, out| {
             let inner = &*self.node.inner;
-            let rests = Rests { wanted: true, ops: pending(member)?, on_time: false };
+            let rests = Rests { wanted: true, ops: pending(member)?, ..Rests::default() };
             let seen = Seen {
                 tree: member.tree().clone(),
                 snapshot: inner.store.snapshot(),
@@ -76,7 +77,7 @@ impl Here<'_> {
     /// Something was told as expired by a time that no item carries: one that does.
     fn carry_time(&self) -> Result<UnderWay, Not> {
         self.at_leader(|member, fetching, now, out| {
-            let rests = Rests { wanted: true, ops: Ops::new(), on_time: true };
+            let rests = Rests { wanted: true, on_time: true, ..Rests::default() };
             Ok(self.submit(member, fetching, Vec::new(), rests, None, now, out))
         })
     }

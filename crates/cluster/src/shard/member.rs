@@ -4,6 +4,7 @@ use super::carry::Beside;
 use super::config::MemberConfig;
 use super::durable::Records;
 use super::floors::Floors;
+use super::held::Watcher;
 use super::note;
 use super::outbox::{MemberInput, Outbox};
 use super::recent::Recent;
@@ -42,6 +43,8 @@ pub struct Member {
     pub(super) clears: BTreeSet<OpId>,
     /// Who waits for which item.
     pub(super) clients: BTreeMap<OpId, Token>,
+    /// Who waits until members hold an item. As many as tokens at most.
+    pub(super) watchers: Vec<Watcher>,
     /// The proposal in hand, and why it was refused.
     pub(super) proposing: Option<Token>,
     pub(super) refused: Option<Refusal>,
@@ -140,16 +143,17 @@ impl Member {
             }
             self.effects = effects;
         }
-        self.after_feeding(out);
+        self.after_feeding(now, out);
     }
 
-    fn after_feeding(&mut self, out: &mut Outbox) {
+    fn after_feeding(&mut self, now: Moment, out: &mut Outbox) {
         let point = self.replica.commit_point();
         self.recent.committed(point, self.config.recent_bytes);
         if self.wants_bytes && self.recent.flight_bytes() < self.config.window_bytes {
             self.wants_bytes = false;
             out.room = true;
         }
+        self.tell_watchers(now, out);
     }
 
     /// The store made everything up to the sequence durable.
@@ -182,6 +186,9 @@ impl Member {
         tracing::warn!(namespace, place, %error, "the store refused a record: the shard's member stands still");
         for (_, token) in std::mem::take(&mut self.clients) {
             out.done.push((token, super::Done::Unknown));
+        }
+        for watcher in std::mem::take(&mut self.watchers) {
+            out.done.push((watcher.token(), super::Done::Again));
         }
         self.again.clear();
         out.sends.clear();

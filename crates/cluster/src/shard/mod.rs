@@ -14,6 +14,7 @@ mod carry;
 mod config;
 mod durable;
 mod floors;
+mod held;
 mod jobs;
 mod member;
 mod note;

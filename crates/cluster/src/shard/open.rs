@@ -73,6 +73,7 @@ impl Member {
             recent: Recent::default(),
             clears: BTreeSet::new(),
             clients: BTreeMap::new(),
+            watchers: Vec::new(),
             proposing: None,
             refused: None,
             draft: None,

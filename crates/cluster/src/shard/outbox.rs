@@ -4,8 +4,8 @@ use super::jobs::{Job, JobDone};
 use super::wire::ShardMessage;
 use kvorum_engine::{Sequence, Tree};
 use kvorum_sync::{
-    Alarm, Ask, Epoch, KeyState, Lane, Members, Membership, Names, OpId, ReadWhat, Refusal, StepDown,
-    StoreId, Token,
+    Alarm, Ask, Epoch, Holders, KeyState, Lane, Members, Membership, Names, OpId, ReadWhat, Refusal,
+    StepDown, StoreId, Token,
 };
 
 /// Something that happened.
@@ -87,6 +87,8 @@ pub enum Done {
         /// One for each key asked.
         keys: Names<KeyState>,
     },
+    /// Who holds the item that was asked for.
+    Held(Holders),
     /// The leader must answer the read.
     AtLeader(Option<StoreId>),
 }

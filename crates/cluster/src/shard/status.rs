@@ -108,6 +108,7 @@ impl Member {
             || (self.replica.is_idle()
                 && self.records.is_empty()
                 && self.repeats.is_empty()
+                && self.watchers.is_empty()
                 && self.waiting.is_empty())
     }
 

@@ -1,7 +1,7 @@
 //! Three nodes in one process: any of them takes any command.
 
 use kvorum_cluster::{
-    Bootstrap, ClusterSettings, ClusterStatus, NamespaceId, Node, NodeSettings, PeerListener, ReadMode,
+    Bootstrap, ClusterSettings, ClusterStatus, Held, NamespaceId, Node, NodeSettings, PeerListener, ReadMode,
     Request, Served, Session, Watched,
 };
 use kvorum_model::{Args, Reply, resolve};
@@ -156,6 +156,7 @@ fn any_node_takes_any_command() {
             over_all_keys(&mut here, &mut there).await;
             reads(&mut here, &mut there).await;
             names(&mut here, &mut there).await;
+            replicas(&mut here, &mut there).await;
         }
         inactive(&world).await;
     });
@@ -296,6 +297,21 @@ async fn names(here: &mut Client, there: &mut Client) {
     }
     // Together with what it remembers of them.
     assert_eq!(here.call("FLUSHDB").await, Reply::Ok);
+}
+
+async fn replicas(here: &mut Client, there: &mut Client) {
+    let all = Held { local: true, replicas: 2 };
+    for client in [&mut *here, &mut *there] {
+        client.call("SET {w}a 1").await;
+        client.all("SET b 2 · INCR b · SET c 3").await;
+        client.exec("INCR {w}a · SET {w}b x", &Watched::new()).await;
+        assert_eq!(client.node.held(&client.session, all, Some(PATIENCE)).await, all);
+        assert_eq!(client.node.held_now(&client.session).await, all);
+        // There is no third one: the time it waits is over.
+        let too_many = Held { replicas: 3, ..all };
+        assert_eq!(client.node.held(&client.session, too_many, Some(Duration::from_millis(20))).await, all);
+    }
+    assert_eq!(here.call("DEL {w}a {w}b b c").await, Reply::Integer(4));
 }
 
 async fn inactive(world: &World) {

@@ -8,7 +8,7 @@ use crate::number;
 use crate::reply::Reply;
 use crate::spec::argument::{Argument, KEY, KEYS};
 use crate::spec::flags::{Categories, Flags, Group};
-use crate::spec::{CommandSpec, DataFn, Run};
+use crate::spec::{CommandSpec, DataFn, Run, SessionCommand};
 use crate::view::type_name;
 
 const SUM_OF_SHARDS: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
@@ -24,6 +24,13 @@ const fn of_keys(name: &'static str, run: DataFn, access: &'static [&'static str
         .arguments(&[KEYS])
         .tips(SUM_OF_SHARDS)
         .costs("O(N) where N is the number of keys.")
+}
+
+const fn waiting(name: &'static str, arity: i32, run: SessionCommand) -> CommandSpec {
+    CommandSpec::new(name, arity, Group::Generic, Run::Session(run))
+        .flags(Flags::NOSCRIPT)
+        .category(Categories::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
 }
 
 pub(crate) const SPECS: &[CommandSpec] = &[
@@ -44,6 +51,19 @@ pub(crate) const SPECS: &[CommandSpec] = &[
         .flags(READ)
         .arguments(&[KEY])
         .docs("1.0.0", "Returns the data type of a key's value."),
+    waiting("wait", 3, SessionCommand::Wait)
+        .arguments(&[Argument::integer("numreplicas"), Argument::integer("timeout")])
+        .differs("Counts the other members of a shard that have what the connection wrote on their devices (over several shards: the fewest). A \
+                  node alone answers 0 at once.")
+        .docs("3.0.0", "Waits until so many replicas have what the connection wrote."),
+    waiting("waitaof", 4, SessionCommand::WaitAof)
+        .arguments(&[
+            Argument::integer("numlocal"),
+            Argument::integer("numreplicas"),
+            Argument::integer("timeout"),
+        ])
+        .differs("Local is the shard's leader, or the node alone.")
+        .docs("7.2.0", "Waits until what the connection wrote survives a power loss here, and on so many replicas."),
     spec("delex", 4, delex)
         .key(RM_DELETE)
         .flags(Flags::WRITE.with(Flags::FAST))

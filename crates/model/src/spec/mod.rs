@@ -72,6 +72,8 @@ pub enum SessionCommand {
     Discard,
     Watch,
     Unwatch,
+    Wait,
+    WaitAof,
     NamespaceList,
     NamespaceCreate,
     NamespaceSet,

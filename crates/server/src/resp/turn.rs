@@ -166,6 +166,12 @@ impl Turn {
             Admitted::Exec => return self.exec(stream).await,
             Admitted::Watch(args) => self.watch(args, stream).await?,
             Admitted::Own(CommandSpec { run: Run::Session(command), .. }, args)
+                if session::waits_for_replicas(*command) =>
+            {
+                self.flush(stream).await?;
+                self.session.wait_for_replicas(*command, args, stream).await
+            }
+            Admitted::Own(CommandSpec { run: Run::Session(command), .. }, args)
                 if session::is_waiting(*command) =>
             {
                 self.flush(stream).await?;

@@ -5,12 +5,14 @@ mod cluster;
 mod config;
 mod connection;
 mod namespace;
+mod replicas;
 mod save;
 mod transaction;
 mod waiting;
 
 pub(crate) use client::{REQUEST_ID_BYTES_MAX, request_id};
 pub(crate) use connection::REDIS_VERSION;
+pub(crate) use replicas::waits_for_replicas;
 pub(crate) use transaction::Queue;
 pub(crate) use waiting::is_waiting;
 

@@ -1,8 +1,8 @@
 //! `MULTI`, `EXEC`, `DISCARD`.
 
-use super::Session;
+use super::{Session, waits_for_replicas};
 use bytes::Bytes;
-use kvorum_cluster::{Commit, Outcome, Prefetch, Request, Served};
+use kvorum_cluster::{Commit, Held, Outcome, Prefetch, Request, Served};
 use kvorum_model::{Args, CommandSpec, ErrorReply, Reply, Run, SessionCommand};
 
 /// Commands between `MULTI` and `EXEC`.
@@ -44,6 +44,12 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.commands.len()
+    }
+
+    fn asks_for_replicas(&self) -> bool {
+        let asks =
+            |queued: &Queued| matches!(queued.spec.run, Run::Session(command) if waits_for_replicas(command));
+        self.commands.iter().any(asks)
     }
 
     pub(super) fn spoil(&mut self) {
@@ -94,6 +100,7 @@ impl Session {
             queue.commands.iter().map(|command| command.words.iter().map(Bytes::as_ref).collect()).collect();
         let shared = std::sync::Arc::clone(&self.shared);
         let requests = self.requests(queue, &words);
+        let held = Held { local: shared.node.is_held_alone(&self.node), replicas: 0 };
         let done = shared.node.transaction(&mut self.node, &requests, &self.watched);
         let replies = match done.outcome {
             Outcome::Done(replies) => replies,
@@ -108,7 +115,7 @@ impl Session {
             }
         };
         self.watched.clear();
-        Ok((self.put_together(queue, &words, replies), done.commit))
+        Ok((self.put_together(queue, &words, replies, held), done.commit))
     }
 
     /// As [`run_queue`](Session::run_queue), on a node of a cluster: waits until the reply may be told.
@@ -117,22 +124,34 @@ impl Session {
             queue.commands.iter().map(|command| command.words.iter().map(Bytes::as_ref).collect()).collect();
         let shared = std::sync::Arc::clone(&self.shared);
         let requests = self.requests(queue, &words);
+        let held =
+            if queue.asks_for_replicas() { shared.node.held_now(&self.node).await } else { Held::default() };
         let served = shared.node.serve_transaction(&mut self.node, &requests, &self.watched).await;
         self.watched.clear();
         match served {
-            Served::Done(replies) => self.put_together(queue, &words, replies),
+            Served::Done(replies) => self.put_together(queue, &words, replies, held),
             Served::Changed => Reply::NilArray,
             Served::Error(error) => Reply::Error(error),
         }
     }
 
     /// The node's replies with those of commands that concern the connection, which are executed now.
-    fn put_together(&mut self, queue: &Queue, words: &[Vec<&[u8]>], replies: Vec<Reply>) -> Reply {
+    fn put_together(
+        &mut self,
+        queue: &Queue,
+        words: &[Vec<&[u8]>],
+        replies: Vec<Reply>,
+        held: Held,
+    ) -> Reply {
         let mut replies = replies.into_iter();
         let mut all = Vec::with_capacity(queue.commands.len());
         for (command, words) in queue.commands.iter().zip(words) {
             let reply = match command.spec.run {
                 Run::Data(_) | Run::Keyspace(_) => replies.next(),
+                Run::Session(command) if waits_for_replicas(command) => {
+                    let reply = Session::replicas_now(command, Args::new(words), held);
+                    Some(reply.unwrap_or_else(Reply::Error))
+                }
                 _ => Some(match self.own(command.spec, Args::new(words)) {
                     Ok(reply) => reply.unwrap_or(Reply::Nil),
                     Err(error) => Reply::Error(error),

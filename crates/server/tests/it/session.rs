@@ -125,3 +125,26 @@ fn a_password_is_asked_for() {
     large.send(b"*2\r\n$4\r\nECHO\r\n$20000\r\n");
     assert_eq!(large.rest(), "-ERR Protocol error: unauthenticated bulk length\r\n");
 }
+
+#[test]
+fn a_node_alone_has_no_replicas_and_says_so() {
+    let server = start();
+    let mut client = server.connect();
+    client.script(&[
+        ("WAIT 0 0", ":0|"),
+        ("SET k v", "+OK|"),
+        ("WAIT 2 60000", ":0|"),
+        ("WAITAOF 1 0 0", "*2|:1|:0|"),
+        ("CONSISTENCY DURABILITY written", "*4|$4|read|$6|leader|$10|durability|$7|written|"),
+        ("SET k w", "+OK|"),
+        ("WAITAOF 1 2 60000", "*2|:1|:0|"),
+        ("WAIT 1 -1", "-ERR timeout is negative|"),
+        ("WAITAOF 2 0 0", "-ERR value is out of range, value must between 0 and 1|"),
+        ("MULTI", "+OK|"),
+        ("SET k w", "+QUEUED|"),
+        ("WAIT 1 0", "+QUEUED|"),
+        ("WAITAOF 1 1 0", "+QUEUED|"),
+        ("WAIT 1 x", "+QUEUED|"),
+        ("EXEC", "*4|+OK|:0|*2|:1|:0|-ERR timeout is not an integer or out of range|"),
+    ]);
+}

@@ -203,7 +203,7 @@ impl World {
                 let Some(up) = &self.nodes[node].up else { return };
                 read_here(up, request.key, labelled, checkpoint, state).unwrap_or(refused)
             }
-            Done::Cancelled | Done::Again | Done::Refused(_) | Done::AtLeader(_) => refused,
+            Done::Cancelled | Done::Again | Done::Refused(_) | Done::Held(_) | Done::AtLeader(_) => refused,
         };
         if matches!(reply, Reply::Done { .. }) {
             self.commits += 1;

@@ -20,6 +20,15 @@ use crate::types::{Digest, Moment, OpId, Promise, StoreId};
 /// Marks a slot that stands in another one's list of waiters.
 pub(crate) const WAITING: u8 = 8;
 
+/// Who holds an item durably.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Whether the leader itself does.
+    pub leader: bool,
+    /// How many of the other members do.
+    pub others: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     pub(crate) promise: Promise,
@@ -214,6 +223,24 @@ impl Leader {
         op.epoch() < self.promise.epoch
             || op.serial() <= self.committed
             || log.slot(op.serial()).is_some_and(|slot| slot.is(COMMITTED))
+    }
+
+    pub(crate) fn holders(&self, core: &Core, op: OpId) -> Holders {
+        let epoch = self.promise.epoch;
+        let acks =
+            if op.epoch() == epoch { core.log.slot(op.serial()).map_or(0, |slot| slot.acks) } else { 0 };
+        let holds = |place: usize, peer: &Peer| {
+            // Who stands in this reign has adopted its basis: all of the former reigns that is final.
+            let stands = matches!(peer.stage, Stage::Streaming | Stage::Lagging | Stage::Resuming { .. });
+            let before = op.epoch() < epoch || (op.epoch() == epoch && op.serial() <= peer.acked);
+            let holds = acks & (1 << place) != 0 || peer.checkpoint >= op || (stands && before);
+            peer.voter && !peer.dropped && peer.whole && holds
+        };
+        let others = self.peers.iter().enumerate().filter(|(place, _)| *place != self.me);
+        Holders {
+            leader: self.peers.get(self.me).is_some_and(|own| holds(self.me, own)),
+            others: others.filter(|(place, peer)| holds(*place, peer)).count(),
+        }
     }
 
     pub(crate) fn first_unmet(&self, log: &Log, reads: &[OpId]) -> Option<OpId> {

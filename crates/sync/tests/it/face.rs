@@ -1,6 +1,6 @@
 //! What a driver asks a replica before it evaluates, answers or reports.
 
-use kvorum_sync::{Config, Durable, Effect, Input, Members, OpId, Refusal, StepDown};
+use kvorum_sync::{Config, Durable, Effect, Holders, Input, Members, OpId, Refusal, StepDown};
 
 use crate::group::{Group, config, op, store};
 
@@ -106,4 +106,41 @@ fn a_leader_that_is_to_step_down_asks_until_it_is_heard() {
     group.told(1);
     group.settle();
     assert!(group.told(1).contains(&"ask StepDown(DiskFull) above e1".to_owned()));
+}
+
+#[test]
+fn who_holds_an_item_is_counted_by_acknowledgements_and_over_reigns() {
+    let mut group = Group::led(&config());
+    let held = |group: &Group, number: u64, op: OpId| group.replica(number).holders(op);
+    group.member(2).syncs = false;
+    group.member(3).syncs = false;
+    let first = group.propose(1, &[]).unwrap();
+    group.run();
+    assert_eq!(
+        held(&group, 1, first),
+        Some(Holders { leader: true, others: 0 }),
+        "sent, and not acknowledged"
+    );
+    group.sync(3);
+    group.run();
+    assert_eq!(held(&group, 1, first), Some(Holders { leader: true, others: 1 }));
+    group.sync(2);
+    group.run();
+    assert_eq!(held(&group, 1, first), Some(Holders { leader: true, others: 2 }));
+    assert_eq!(held(&group, 1, op(1, 2)), Some(Holders::default()), "there is no such item");
+    assert_eq!(held(&group, 2, first), None, "only the leader is told");
+
+    (group.member(2).syncs, group.member(3).syncs) = (true, true);
+    group.cut_off(1);
+    group.nominate(2, 2, &[1, 2, 3]);
+    group.settle();
+    assert!(group.leads(2));
+    assert_eq!(
+        held(&group, 2, first),
+        Some(Holders { leader: true, others: 1 }),
+        "the old leader has said nothing yet"
+    );
+    group.heal();
+    group.settle();
+    assert_eq!(held(&group, 2, first), Some(Holders { leader: true, others: 2 }));
 }

@@ -175,6 +175,8 @@ struct Evaluator<'e, 'g, 'r> {
     /// The item that is open, and the op id that the one after it gets.
     open: Option<OpId>,
     next: OpId,
+    /// The item that remembers the request.
+    met: Option<OpId>,
 }
 
 impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
@@ -186,6 +188,7 @@ impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
             saw: Saw::default(),
             open: None,
             next: ground.next,
+            met: None,
         }
     }
 
@@ -258,6 +261,7 @@ impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
         if !self.ground.leader.is_committed(op) {
             add(&mut self.saw.ops.borrow_mut(), op);
         }
+        self.met = Some(op);
         let words: Vec<_> = words.collect();
         match record::decode(&found.value, record::fingerprint(words.iter().map(|args| args.words()))) {
             Some(Remembered::Reply(reply)) => Ok(Some(reply)),
@@ -273,6 +277,7 @@ impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
     /// Notes what the last command has read. `labelled`: its reply says itself that something is in flight.
     fn rest(&self, rests: &mut Rests, labelled: bool) {
         rests.wanted = true;
+        rests.met = rests.met.max(self.met);
         if !labelled {
             self.saw.ops.borrow().iter().for_each(|op| add(&mut rests.ops, *op));
         }

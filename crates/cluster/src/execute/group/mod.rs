@@ -84,6 +84,8 @@ pub(crate) struct Rests {
     /// Whether there are any.
     pub(crate) wanted: bool,
     pub(crate) ops: Ops,
+    /// The item that a request with an id was executed by, when it came before.
+    pub(crate) met: Option<OpId>,
     /// An item must carry the time, because something was told as expired that had not at the time of the last item.
     pub(crate) on_time: bool,
 }

@@ -7,7 +7,7 @@ use super::{check, heal, seeds};
 use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberRole, Outbox, Writes};
 use kvorum_engine::fs::sim::{Fault, Operation};
 use kvorum_engine::{Attributes, Batch, Durability, TreeSettings};
-use kvorum_sync::{Epoch, Membership, Moment, OpId, StoreId, Token};
+use kvorum_sync::{Epoch, Holders, Membership, Moment, OpId, StoreId, Token};
 
 fn epoch(number: u32) -> Epoch {
     Epoch::new(number).unwrap()
@@ -132,4 +132,50 @@ fn lead_again(node: &mut Node) {
         process.member.step(Moment(23), MemberInput::Durable(synced), &mut out);
     }
     assert!(process.member.leads());
+}
+
+/// Writes something at the leader; answers its op id.
+fn write_one(group: &mut Group) -> OpId {
+    loop {
+        let next = group.leading().and_then(|at| group.nodes[at].member().unwrap().next_op());
+        group.write();
+        let leader = group.leading().map(|at| group.nodes[at].member().unwrap());
+        if let Some(next) = next.filter(|next| leader.is_some_and(|leader| leader.next_op() > Some(*next))) {
+            return next;
+        }
+        group.turn();
+    }
+}
+
+#[test]
+fn who_holds_an_item_is_told_once_enough_do_or_time_is_over() {
+    for seed in seeds(6) {
+        let mut group = Group::new(seed);
+        heal(&mut group, seed);
+        let gone = (group.leading().unwrap() + 1) % 3;
+        group.crash(gone, true, 0);
+        group.nodes[gone].down_until = u64::MAX;
+        let op = write_one(&mut group);
+        let until = group.now + 300_000;
+        group.watch(Token(1), op, 2, until);
+        while group.held.is_empty() {
+            group.turn();
+        }
+        assert_eq!(group.held, [(Token(1), Holders { leader: true, others: 1 })], "seed {seed}");
+        assert!(group.now >= until, "seed {seed}: one more might have come");
+
+        heal(&mut group, seed);
+        let op = write_one(&mut group);
+        group.watch(Token(2), op, 2, u64::MAX);
+        assert_eq!(group.held.len(), 1, "seed {seed}: nobody can have said so yet");
+        while group.held.len() < 2 {
+            group.turn();
+        }
+        assert_eq!(group.held[1], (Token(2), Holders { leader: true, others: 2 }), "seed {seed}");
+        for node in &mut group.nodes {
+            node.crash(true, 0);
+            let held = node.parts(9).store.find_tree("n0/s3").unwrap().note(op.version()).unwrap();
+            assert!(held.is_some(), "seed {seed}: a power loss took {op} from {}", node.id);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::node::{Node, SHARD};
 use bytes::{Bytes, BytesMut};
 use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberReport, Outbox, wire};
 use kvorum_engine::{Batch, Durability};
-use kvorum_sync::{Alarm, Epoch, Members, Message, Moment, Register, StoreId, Way};
+use kvorum_sync::{Alarm, Epoch, Holders, Members, Message, Moment, OpId, Register, StoreId, Token, Way};
 use std::collections::BTreeMap;
 
 /// What a run met, so that a test can tell that it met anything at all.
@@ -36,6 +36,8 @@ pub(crate) struct Group {
     drawn: u64,
     register: Register,
     pub(crate) target: Vec<StoreId>,
+    /// Answers to those who asked who holds an item.
+    pub(crate) held: Vec<(Token, Holders)>,
     leader: Option<(Epoch, StoreId)>,
     wanted: Option<Epoch>,
     nominated_at: u64,
@@ -62,6 +64,7 @@ impl Group {
             drawn: 0,
             register: Register::new(Members::of(&ids[..members])),
             target: ids,
+            held: Vec::new(),
             leader: None,
             wanted: Some(Epoch::ZERO),
             nominated_at: 0,
@@ -164,7 +167,10 @@ impl Group {
         for (token, done) in out.done {
             self.met.committed += usize::from(done == Done::Committed);
             self.met.cancelled += usize::from(done == Done::Cancelled);
-            self.client.done(token, &done);
+            match done {
+                Done::Held(holders) => self.held.push((token, holders)),
+                done => self.client.done(token, &done),
+            }
         }
         for report in out.reports {
             self.hear(from, report);
@@ -339,6 +345,16 @@ impl Group {
             let commit = process.store.write_admitted(&batch, Durability::Synced).unwrap();
             process.member.stored(commit.sequence(), &mut out);
         }
+        self.carry_out(at, out);
+    }
+
+    /// Asks the leader who holds an item, once as many do as are wanted, or by a moment.
+    pub(crate) fn watch(&mut self, token: Token, op: OpId, others: usize, until: u64) {
+        let at = self.leading().unwrap();
+        let mut out = Outbox::default();
+        let wanted = Holders { leader: true, others };
+        let member = &mut self.nodes[at].process.as_mut().unwrap().member;
+        member.watch(Moment(self.now), token, (op, wanted), Moment(until), &mut out);
         self.carry_out(at, out);
     }
 
