@@ -86,7 +86,7 @@ const BOUND_MARGIN_MS: u64 = 1000;
 pub(crate) struct HybridClock {
     /// Milliseconds and counter of the last stamp.
     last: AtomicU64,
-    node_slot: u64,
+    node_slot: AtomicU64,
     /// The durable bound, milliseconds since 2020.
     bound: AtomicU64,
     /// Held while the bound is raised.
@@ -97,7 +97,12 @@ impl HybridClock {
     /// Starts above `bound`, the durable one that was found.
     pub(crate) fn new(node_slot: u64, bound: u64) -> HybridClock {
         let last = AtomicU64::new(bound << COUNTER_BITS);
-        HybridClock { last, node_slot, bound: AtomicU64::new(bound), raising: Mutex::new(()) }
+        HybridClock {
+            last,
+            node_slot: AtomicU64::new(node_slot),
+            bound: AtomicU64::new(bound),
+            raising: Mutex::new(()),
+        }
     }
 
     /// The next timestamp. [`HybridClock::is_bounded`] has been asked.
@@ -105,11 +110,15 @@ impl HybridClock {
         let wall = unix_ms.saturating_sub(BASE_UNIX_MS).min(MS_MAX) << COUNTER_BITS;
         let next = |last: u64| wall.max(last + 1);
         let last = self.last.fetch_update(AcqRel, Relaxed, |last| Some(next(last))).unwrap_or_default();
-        (next(last) << NODE_BITS) | self.node_slot
+        (next(last) << NODE_BITS) | self.node_slot.load(Relaxed)
+    }
+
+    /// The cluster's map gave the node this place: of one node at a time.
+    pub(crate) fn set_node_slot(&self, slot: u16) {
+        self.node_slot.store(u64::from(slot), Relaxed);
     }
 
     /// Another node gave this stamp: the next one of this node is above it. The caller has refused those too far ahead.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by the node once it opens as one of a cluster"))]
     pub(crate) fn observe(&self, stamp: u64) {
         self.last.fetch_max(stamp >> NODE_BITS, AcqRel);
     }

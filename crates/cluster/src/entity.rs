@@ -1,5 +1,6 @@
 //! The available namespace: put, get, delete and range with `ack` of `from`.
 
+use crate::available::{self, Operation, Outcome, Shell, Wanted};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::execute::{FROM_ONE, commit};
@@ -10,6 +11,7 @@ use crate::prefetch::{Fetched, Prefetch, Work};
 use bytes::Bytes;
 use kvorum_engine::{Attributes, Batch, Cached, Direction, Found, FoundKind, Sequence, Tree, View};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries that a range reads ahead at most, and their bytes above which it reads no further.
@@ -49,9 +51,13 @@ impl Quorum {
 impl Quorum {
     /// Both numbers as they are in force: how many must answer, of how many that keep an entry.
     pub(crate) fn resolve(self, replication: Option<u8>) -> Result<(u32, u32)> {
-        self.check(NODES)?;
+        self.resolve_among(NODES, replication)
+    }
+
+    fn resolve_among(self, nodes: u32, replication: Option<u8>) -> Result<(u32, u32)> {
         let copies = replication.map_or(REPLICATION_DEFAULT, u32::from);
-        let from = self.from.unwrap_or(copies.min(NODES));
+        let from = self.from.unwrap_or(copies.min(nodes));
+        Quorum { from: Some(from), ..self }.check(nodes)?;
         Ok((self.ack.unwrap_or(from / 2 + 1), from))
     }
 }
@@ -82,6 +88,9 @@ impl Entity {
     ///
     /// Fails with [`Error::Invalid`] for a quorum that can't be.
     pub async fn get(&self, id: &[u8], quorum: Quorum) -> Result<Option<Entry>> {
+        if let Some(shell) = self.shell() {
+            return self.get_of_cluster(shell, id, quorum).await;
+        }
         quorum.check(NODES)?;
         let Some(tree) = self.tree(id) else { return Ok(None) };
         let cached = with_user_key(id, |key| tree.get_cached(key, &View::newest()))?;
@@ -145,8 +154,14 @@ impl Entity {
     }
 
     async fn write(&self, id: &[u8], value: Option<&[u8]>, quorum: Quorum) -> Result<u64> {
-        quorum.check(NODES)?;
-        let inner = &*self.node.inner;
+        let (inner, shell) = (&*self.node.inner, self.shell());
+        let of_cluster = match shell {
+            Some(shell) => Some((shell, self.copies(shell, quorum)?)),
+            None => {
+                quorum.check(NODES)?;
+                None
+            }
+        };
         if id.len() > USER_KEY_BYTES_MAX {
             let length = id.len();
             return Err(Error::TooLarge(format!(
@@ -158,6 +173,9 @@ impl Entity {
         }
         if !inner.hybrid.is_bounded(inner.time.now()) {
             self.prepare(Work::StampBound).await?;
+        }
+        if let Some((shell, copies)) = of_cluster {
+            return self.write_of_cluster(shell, id, value, copies).await;
         }
         let mut waited = Duration::ZERO;
         loop {
@@ -173,6 +191,69 @@ impl Entity {
                 }
             }
         }
+    }
+
+    fn shell(&self) -> Option<&Arc<Shell>> {
+        self.node.inner.cluster.get().map(|cluster| &cluster.available)
+    }
+
+    async fn get_of_cluster(&self, shell: &Arc<Shell>, id: &[u8], quorum: Quorum) -> Result<Option<Entry>> {
+        let (ack, from) = self.copies(shell, quorum)?;
+        let (namespace, key) = (NamespaceId::ENTITY.id(), Bytes::copy_from_slice(id));
+        let wanted = Wanted { namespace, key, operation: Operation::Read { from }, ack };
+        match shell.coordinate(wanted).await? {
+            Outcome::Read(found) => {
+                let inner = &*self.node.inner;
+                let now = inner.hybrid.now_ms(inner.time.now());
+                let found = found.filter(|entry| entry.expires_at.is_none_or(|expires_at| expires_at > now));
+                let entry = found.and_then(|entry| entry.value.map(|value| (entry.version, value)));
+                Ok(entry.map(|(version, value)| Entry { version, value }))
+            }
+            Outcome::TooFew { at_most } => Err(too_few(at_most, ack)),
+            Outcome::Written { .. } => Err(Error::Storage("a read was answered as a write".into())),
+        }
+    }
+
+    async fn write_of_cluster(
+        &self,
+        shell: &Arc<Shell>,
+        id: &[u8],
+        value: Option<&[u8]>,
+        (ack, from): (u8, u8),
+    ) -> Result<u64> {
+        let inner = &*self.node.inner;
+        let (length, limit) = (value.map_or(0, <[u8]>::len) as u64, inner.limits.value_bytes_max);
+        if length > limit {
+            return Err(Error::TooLarge(format!(
+                "value of {length} bytes is over the limit of {limit} (max_value_bytes)"
+            )));
+        }
+        let version = inner.hybrid.stamp(inner.time.now());
+        let value = value.map(Bytes::copy_from_slice);
+        let entry = available::Entry { version, value, expires_at: None, from, shadow: false };
+        let (namespace, key) = (NamespaceId::ENTITY.id(), Bytes::copy_from_slice(id));
+        let wanted = Wanted { namespace, key, operation: Operation::Write(entry), ack };
+        match shell.coordinate(wanted).await? {
+            Outcome::Written { .. } => Ok(version),
+            Outcome::TooFew { at_most } => Err(too_few(at_most, ack)),
+            Outcome::Read(_) => Err(Error::Storage("a write was answered as a read".into())),
+        }
+    }
+
+    /// `ack` and `from` as they are in force.
+    fn copies(&self, shell: &Shell, quorum: Quorum) -> Result<(u8, u8)> {
+        let nodes = shell.nodes();
+        if nodes == 0 {
+            // There is no map yet, and so nobody to ask.
+            return Err(Error::TooFew { at_most: 0, wanted: quorum.ack.unwrap_or(1) });
+        }
+        let kept = self.node.inner.namespaces.get(NamespaceId::ENTITY.id());
+        let replication = kept.and_then(|kept| kept.settings().replication);
+        let (ack, from) = quorum.resolve_among(nodes, replication)?;
+        let copies =
+            |number: u32| u8::try_from(number).ok().filter(|copies| *copies <= available::COPIES_MAX);
+        let most = || Error::Invalid(format!("from is {from}, and {} are the most", available::COPIES_MAX));
+        Ok((copies(ack).ok_or_else(most)?, copies(from).ok_or_else(most)?))
     }
 
     fn write_now(&self, id: &[u8], value: Option<&[u8]>) -> Result<(u64, Commit)> {
@@ -209,6 +290,10 @@ impl Entity {
             None => Ok(()),
         }
     }
+}
+
+fn too_few(at_most: u8, wanted: u8) -> Error {
+    Error::TooFew { at_most: at_most.into(), wanted: wanted.into() }
 }
 
 /// Runs something that may wait for the disk on the pool for that.

@@ -8,7 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of a node.
 ///
-/// All kinds but [`Error::Unknown`] mean that the request was *surely not* carried out (or asked for nothing to be carried out).
+/// All kinds but [`Error::Unknown`] and [`Error::TooFew`] mean that the request was *surely not* carried out (or asked for nothing to be carried out).
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,6 +27,14 @@ pub enum Error {
     /// The outcome of a write is not known: it may have been carried out, and may or may not survive.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
+    /// Too few replicas answered in time. A write may stand on some of them, and may come through later.
+    #[error("Not Enough Replicas: {wanted} must answer, {at_most} can")]
+    TooFew {
+        /// Those that answered, or might have yet when it was known that they are too few.
+        at_most: u32,
+        /// Those that had to.
+        wanted: u32,
+    },
     /// The request is over a limit; the message names the limit's setting.
     #[error("{0}")]
     TooLarge(String),
@@ -55,6 +63,7 @@ impl Error {
             Error::Busy { .. } => format!("BUSY {self}"),
             Error::DiskFull(_) => format!("ERR {self}"),
             Error::ReadOnly(_) => format!("MISCONF {self}"),
+            Error::TooFew { .. } => format!("NOREPLICAS {self}"),
             Error::Unknown(_) => format!("UNKNOWN {self}"),
             Error::TooLarge(_)
             | Error::Invalid(_)

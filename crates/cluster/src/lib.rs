@@ -7,7 +7,7 @@
 
 #[cfg_attr(
     not(test),
-    expect(dead_code, unused_imports, reason = "called by the node once it opens as one of a cluster")
+    expect(dead_code, reason = "a wiped replica is rebuilt once the node knows that it is one")
 )]
 mod available;
 pub mod backup;

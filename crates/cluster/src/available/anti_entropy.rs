@@ -80,7 +80,7 @@ impl Exchange {
                     self.fetch.clear();
                 }
             }
-            Answer::Stored { .. } | Answer::Found(_) => {}
+            Answer::Stored { .. } | Answer::Found(_) | Answer::OtherNodes => {}
         }
         self.next(me)
     }

@@ -54,8 +54,8 @@ pub(crate) enum Outcome {
     Read(Option<Entry>),
     /// Not enough replicas answered in time. A write may stand on some of them, and may come through later.
     TooFew {
-        /// Those that answered.
-        answered: u8,
+        /// Those that answered, or might have yet when it was known that they are too few.
+        at_most: u8,
     },
 }
 
@@ -176,7 +176,7 @@ impl Coordination {
             let outcome = if answered >= self.ack {
                 Some(self.outcome())
             } else if answered + pending < self.ack {
-                Some(Outcome::TooFew { answered })
+                Some(Outcome::TooFew { at_most: answered + pending })
             } else {
                 None
             };

@@ -59,7 +59,7 @@ fn who_missed_a_write_gets_a_hint_and_a_hint_is_no_ack() {
     assert_eq!(
         steps,
         [
-            Step::Done(Outcome::TooFew { answered: 1 }),
+            Step::Done(Outcome::TooFew { at_most: 1 }),
             Step::Hint(order[0], entry(10, 3)),
             Step::Hint(order[2], entry(10, 3))
         ]
@@ -73,8 +73,8 @@ fn too_few_are_known_as_soon_as_they_are_too_few() {
         let (mut write, _, order) = write(from, ack);
         for failed in 1..=from {
             let steps = write.step(Input::Failed(order[usize::from(failed) - 1]));
-            let expected = (from - failed + 1 == ack).then_some(&Outcome::TooFew { answered: 0 });
-            assert_eq!(done(&steps), expected, "{ack} of {from} after {failed}");
+            let expected = (from - failed + 1 == ack).then_some(Outcome::TooFew { at_most: ack - 1 });
+            assert_eq!(done(&steps), expected.as_ref(), "{ack} of {from} after {failed}");
         }
         assert!(write.is_over());
     }
@@ -146,11 +146,11 @@ fn repair_keeps_to_the_entrys_prefix() {
 #[test]
 fn what_does_not_fit_the_question_is_no_answer() {
     let (mut read, order) = read(1, 1);
-    assert_eq!(read.step(Input::Answered(order[0], STORED)), [Step::Done(Outcome::TooFew { answered: 0 })]);
+    assert_eq!(read.step(Input::Answered(order[0], STORED)), [Step::Done(Outcome::TooFew { at_most: 0 })]);
     let (mut write, _, order) = write(1, 1);
     assert_eq!(
         done(&write.step(Input::Answered(order[0], Answer::Found(None)))),
-        Some(&Outcome::TooFew { answered: 0 })
+        Some(&Outcome::TooFew { at_most: 0 })
     );
 }
 
@@ -158,7 +158,7 @@ fn what_does_not_fit_the_question_is_no_answer() {
 fn a_cluster_that_shrank_has_too_few() {
     let (coordination, steps) =
         Coordination::begin("k".into(), SLOT, Operation::Write(entry(1, 3)), 3, &order(2));
-    assert_eq!(done(&steps), Some(&Outcome::TooFew { answered: 0 }));
+    assert_eq!(done(&steps), Some(&Outcome::TooFew { at_most: 2 }));
     assert!(!coordination.is_over());
 }
 

@@ -6,18 +6,20 @@
 mod anti_entropy;
 mod coordinator;
 mod hints;
+mod mend;
 mod order;
 mod replica;
+mod shell;
 #[cfg(test)]
 mod sim;
 mod wire;
 
-pub(crate) use anti_entropy::{Exchange, Exchanged};
-pub(crate) use coordinator::{Coordination, Input, Operation, Outcome, Step};
-pub(crate) use hints::{Hint, Hints};
-pub(crate) use order::Order;
-pub(crate) use replica::Replica;
-pub(crate) use wire::{Answer, Ask, decode_answer, decode_ask, encode_answer, encode_ask};
+use anti_entropy::{Exchange, Exchanged};
+use coordinator::{Coordination, Input, Step};
+pub(crate) use coordinator::{Operation, Outcome};
+use order::Order;
+pub(crate) use shell::{Shell, Wanted};
+use wire::{Answer, Ask};
 
 use bytes::Bytes;
 

@@ -8,13 +8,25 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Order {
     nodes: Vec<(StoreId, u64)>,
+    print: u64,
 }
 
 impl Order {
     /// Of nodes by their names: a new store under an old name keeps its place.
     pub(crate) fn of<'a>(nodes: impl IntoIterator<Item = (StoreId, &'a str)>) -> Order {
         let named = |(store, name): (StoreId, &str)| (store, xxh3_64_with_seed(name.as_bytes(), 0));
-        Order { nodes: nodes.into_iter().map(named).collect() }
+        let mut nodes: Vec<_> = nodes.into_iter().map(named).collect();
+        nodes.sort_unstable();
+        let print = |sum, (store, name): &(StoreId, u64)| {
+            xxh3_64_with_seed(&[store.0.to_le_bytes(), name.to_le_bytes()].concat(), sum)
+        };
+        Order { print: nodes.iter().fold(0, print), nodes }
+    }
+
+    /// A digest of the nodes. Coordinators and replicas must know the same ones: else a replica may count as one that does not think so, and a
+    /// new one may miss what others take for themselves.
+    pub(crate) fn print(&self) -> u64 {
+        self.print
     }
 
     /// How many there are.
@@ -67,6 +79,16 @@ mod tests {
             }
         }
         assert_eq!((order.len(), order.rank(0, StoreId(9))), (5, None));
+    }
+
+    #[test]
+    fn the_print_is_of_the_nodes_alone() {
+        let mut turned = FIVE;
+        turned.reverse();
+        assert_eq!(order(&FIVE).print(), order(&turned).print());
+        for other in [&FIVE[..4], &[(1, "a"), (2, "b"), (3, "c"), (4, "d"), (6, "e")][..]] {
+            assert_ne!(order(&FIVE).print(), order(other).print());
+        }
     }
 
     #[test]

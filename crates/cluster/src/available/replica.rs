@@ -9,7 +9,8 @@ use crate::namespace::NamespaceId;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use kvorum_engine::{
-    Attributes, Batch, Direction, Durability, Found, FoundKind, Sequence, Store, Tree, View,
+    Attributes, Batch, Cached, Direction, Durability, Found, FoundKind, FoundVersion, Sequence, Store, Tree,
+    View,
 };
 use kvorum_model::slot;
 use kvorum_sync::StoreId;
@@ -126,11 +127,7 @@ impl Replica {
             }
             Ask::Write { key, entry } => self.write(key, entry, order),
             Ask::Read { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
-            Ask::Read { key } => {
-                let found = self.get(key)?;
-                let sequence = found.as_ref().map_or(0, |found| found.sequence);
-                Ok((Answer::Found(found.map(entry_of)), sequence))
-            }
+            Ask::Read { key } => Ok(answer_of(self.get(key)?)),
             Ask::Digests { place } => Ok((Answer::Digests(self.digests(*place, from, order)?), 0)),
             Ask::List { place, slots, after } => {
                 let slots = slots.iter().copied().collect();
@@ -142,10 +139,52 @@ impl Replica {
         }
     }
 
-    /// Keeps the entry, if it is newer than what stands there. A replica behind the entry's `from` only lets go of an older copy.
+    /// As [`Replica::handle`], for reads and writes of a key, without waiting for the disk; `None` if it would have to.
+    pub(crate) fn handle_cached(
+        &self,
+        ask: &Ask,
+        order: &Order,
+        ceiling: u64,
+    ) -> Option<Result<(Answer, Sequence), Refusal>> {
+        let newest = View::newest();
+        match ask {
+            Ask::Write { entry, .. } if entry.version > ceiling => {
+                Some(Err(Refusal::Ahead { version: entry.version }))
+            }
+            Ask::Write { key, entry } => {
+                let (_, tree) = self.tree_of(key).ok()?;
+                match with_user_key(key, |key| tree.version_of_cached(key, &newest)).ok()? {
+                    Cached::Ready(found) => Some(self.keep(key, entry, order, found)),
+                    Cached::WouldRead => None,
+                }
+            }
+            Ask::Read { .. } if !self.is_whole() => Some(Err(Refusal::Rebuilding)),
+            Ask::Read { key } => {
+                let (_, tree) = self.tree_of(key).ok()?;
+                match with_user_key(key, |key| tree.get_cached(key, &newest)).ok()? {
+                    Cached::Ready(found) => Some(Ok(answer_of(found))),
+                    Cached::WouldRead => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
     fn write(&self, key: &[u8], entry: &Entry, order: &Order) -> Result<(Answer, Sequence), Refusal> {
-        let (place, tree) = self.tree_of(key)?;
+        let (_, tree) = self.tree_of(key)?;
         let found = with_user_key(key, |key| tree.version_of(key, &View::newest()))?;
+        self.keep(key, entry, order, found)
+    }
+
+    /// Keeps the entry, if it is newer than what was found there. A replica behind the entry's `from` only lets go of an older copy.
+    fn keep(
+        &self,
+        key: &[u8],
+        entry: &Entry,
+        order: &Order,
+        found: Option<FoundVersion>,
+    ) -> Result<(Answer, Sequence), Refusal> {
+        let (place, tree) = self.tree_of(key)?;
         let rank = order.rank(slot(key), self.me);
         let keeps = !entry.shadow && rank.is_some_and(|rank| rank < entry.from);
         let wider = found.filter(|found| found.tag & SHADOW == 0 && found.tag > entry.from);
@@ -299,6 +338,11 @@ impl Replica {
         let tree = self.trees.get(usize::from(place)).ok_or(Refusal::NoShard(place))?;
         Ok((place, tree))
     }
+}
+
+fn answer_of(found: Option<Found>) -> (Answer, Sequence) {
+    let sequence = found.as_ref().map_or(0, |found| found.sequence);
+    (Answer::Found(found.map(entry_of)), sequence)
 }
 
 fn entry_of(found: Found) -> Entry {

@@ -1,4 +1,5 @@
-//! What coordinators and replicas say to each other: calls over the transport, for a namespace named in front of each.
+//! What coordinators and replicas say to each other: calls over the transport. In front of each stand the namespace and a digest of the nodes that
+//! the caller knows.
 
 use super::{COPIES_MAX, Entry};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -36,6 +37,8 @@ pub(crate) enum Answer {
     List { listed: Vec<Listed>, more: bool },
     /// Entries.
     Fetched(Vec<(Bytes, Entry)>),
+    /// Nothing was done: the replica knows other nodes of the cluster than whoever asks.
+    OtherNodes,
 }
 
 /// A key without its value.
@@ -51,9 +54,11 @@ pub(crate) struct Listed {
 /// A part of what other nodes sent is missing or does not make sense.
 type Read<T> = Option<T>;
 
-pub(crate) fn encode_ask(namespace: u16, ask: &Ask) -> Bytes {
+/// `nodes`: the print of the caller's [`Order`](super::Order).
+pub(crate) fn encode_ask(namespace: u16, nodes: u64, ask: &Ask) -> Bytes {
     let mut to = BytesMut::new();
     to.put_u16_le(namespace);
+    to.put_u64_le(nodes);
     match ask {
         Ask::Write { key, entry } => {
             to.put_u8(0);
@@ -84,9 +89,9 @@ pub(crate) fn encode_ask(namespace: u16, ask: &Ask) -> Bytes {
     to.freeze()
 }
 
-/// The namespace and what is asked. `None` for bytes that are nothing of the kind.
-pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, Ask)> {
-    let namespace = from.try_get_u16_le().ok()?;
+/// The namespace, the caller's nodes and what is asked. `None` for bytes that are nothing of the kind.
+pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, u64, Ask)> {
+    let (namespace, nodes) = (from.try_get_u16_le().ok()?, from.try_get_u64_le().ok()?);
     let ask = match from.try_get_u8().ok()? {
         0 => Ask::Write { key: bytes(&mut from)?, entry: entry(&mut from)? },
         1 => Ask::Read { key: bytes(&mut from)? },
@@ -100,7 +105,7 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, Ask)> {
         4 => Ask::Fetch { place: from.try_get_u16_le().ok()?, keys: all(&mut from, 4, bytes)? },
         _ => return None,
     };
-    from.is_empty().then_some((namespace, ask))
+    from.is_empty().then_some((namespace, nodes, ask))
 }
 
 pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
@@ -139,6 +144,7 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
                 put_entry(entry, to);
             });
         }
+        Answer::OtherNodes => to.put_u8(5),
     }
     to.freeze()
 }
@@ -163,6 +169,7 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
             Answer::List { listed, more: from.try_get_u8().ok()? == 1 }
         }
         4 => Answer::Fetched(all(&mut from, 4 + ENTRY_BYTES_MIN, |from| Some((bytes(from)?, entry(from)?)))?),
+        5 => Answer::OtherNodes,
         _ => return None,
     };
     from.is_empty().then_some(answer)
@@ -256,14 +263,15 @@ mod tests {
                 more: true,
             },
             Answer::Fetched(vec![(key, Entry { shadow: true, ..some_entry(None, Some(1)) })]),
+            Answer::OtherNodes,
         ]
     }
 
     #[test]
     fn what_is_said_comes_back_and_no_part_of_it_does() {
         for ask in asks() {
-            let bytes = encode_ask(16, &ask);
-            assert_eq!(decode_ask(bytes.clone()), Some((16, ask)));
+            let bytes = encode_ask(16, 7, &ask);
+            assert_eq!(decode_ask(bytes.clone()), Some((16, 7, ask)));
             assert!((0..bytes.len()).all(|end| decode_ask(bytes.slice(..end)).is_none()));
         }
         for answer in answers() {
@@ -277,7 +285,7 @@ mod tests {
     fn nobody_keeps_no_copy_or_too_many() {
         for from in [0, COPIES_MAX + 1] {
             let ask = Ask::Write { key: Bytes::new(), entry: Entry { from, ..some_entry(None, None) } };
-            assert_eq!(decode_ask(encode_ask(0, &ask)), None);
+            assert_eq!(decode_ask(encode_ask(0, 0, &ask)), None);
         }
     }
 
@@ -291,7 +299,7 @@ mod tests {
         #[test]
         fn changed_bytes_are_read_without_panic(at in any::<usize>(), byte in any::<u8>()) {
             for ask in asks() {
-                let mut bytes = encode_ask(1, &ask).to_vec();
+                let mut bytes = encode_ask(1, 2, &ask).to_vec();
                 let at = at % bytes.len();
                 bytes[at] = byte;
                 let _ = decode_ask(bytes.into());

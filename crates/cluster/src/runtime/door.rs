@@ -52,7 +52,8 @@ impl Handler for Door {
                 Some(node) => Box::pin(async move { route::answer(&node, body).await }),
                 None => refuse("the node is starting"),
             },
-            Channel::Shard | Channel::Entity => refuse("this node answers no such calls"),
+            Channel::Entity => Box::pin(Arc::clone(&cluster.available).answer(from, body)),
+            Channel::Shard => refuse("this node answers no such calls"),
         }
     }
 

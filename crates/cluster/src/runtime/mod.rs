@@ -32,6 +32,7 @@ pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub(crate) use waits::{Wait, Waits};
 
+use crate::available::Shell;
 use crate::control::Control;
 use crate::latch::ShardId;
 use crate::namespaces::Table;
@@ -63,6 +64,8 @@ pub(crate) struct Cluster {
     rows: Rows,
     pub(crate) transport: Transport,
     pub(crate) control: Control,
+    /// Its part in available namespaces.
+    pub(crate) available: Arc<Shell>,
     /// Requests that wait for answers of members.
     pub(crate) waits: Waits<Done>,
     /// A member has room again, shows more, began to lead, or leads no more.

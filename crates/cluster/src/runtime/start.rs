@@ -6,6 +6,7 @@ use super::links::ControlLinks;
 use super::look::Halt;
 use super::pump::Pumped;
 use super::{Cluster, shell};
+use crate::available::Shell;
 use crate::control::{self, Control, ControlParts, NamespaceRow, NodeInfo};
 use crate::error::{Error, Result};
 use crate::keys::SYSTEM_TREE;
@@ -67,8 +68,10 @@ impl Cluster {
         let links = ControlLinks::new(transport.clone(), identity);
         let parts = control_parts(inner, settings, links, boot);
         let (control, control_thread) = start_control(parts, stopped.subscribe())?;
+        let available = Shell::open(inner, me, control.clone(), transport.clone())?;
         let cluster = Arc::new(Cluster {
             me,
+            available,
             nonce: boot,
             config: MemberConfig::for_memory(inner.settings.memory_bytes),
             table: Arc::clone(&inner.namespaces),
@@ -108,7 +111,21 @@ impl Cluster {
         let runtime = runtime.map_err(|error| failed("a runtime", &error))?;
         let (cluster, node) = (Arc::clone(self), Arc::downgrade(inner));
         let shell = move || runtime.block_on(shell::run(cluster, node));
-        self.threads.lock().extend([spawn("log", pump)?, spawn("shards", shell)?]);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        let runtime = runtime.map_err(|error| failed("a runtime", &error))?;
+        let (available, mut stopped) = (Arc::clone(&self.available), self.stopped.subscribe());
+        // Apart from the shards: comparing replicas reads much.
+        let mend = move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                    () = available.mend() => {}
+                }
+            });
+        };
+        let threads = [spawn("log", pump)?, spawn("shards", shell)?, spawn("mending", mend)?];
+        self.threads.lock().extend(threads);
         Ok(())
     }
 

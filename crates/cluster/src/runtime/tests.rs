@@ -1,5 +1,7 @@
 //! Three nodes in one process, with real sockets between them.
 
+mod available;
+
 use super::moments;
 use crate::keys::{shard_of, user_key};
 use crate::namespace::NamespaceId;

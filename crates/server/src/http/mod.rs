@@ -263,10 +263,11 @@ impl Answer {
         response
     }
 
-    /// What an error of the node means over HTTP: 4xx and 507 mean that nothing was done, 500 with `UNKNOWN` that it may have been.
+    /// What an error of the node means over HTTP: 4xx and 507 mean that nothing was done, 500 with `UNKNOWN` and 504 that it may have been.
     fn of(error: &Error) -> Answer {
         let status = match error {
             Error::Busy { .. } | Error::ReadOnly(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::TooFew { .. } => StatusCode::GATEWAY_TIMEOUT,
             Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Invalid(_) | Error::NeedsStrong => StatusCode::BAD_REQUEST,
@@ -274,7 +275,8 @@ impl Answer {
             Error::Exists(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut answer = Answer::text(status, error.resp());
+        let text = if matches!(error, Error::TooFew { .. }) { error.to_string() } else { error.resp() };
+        let mut answer = Answer::text(status, text);
         if let Error::Busy { retry_after } = error {
             let seconds = HeaderValue::from(retry_after.as_secs().max(1));
             answer.header = Some((hyper::header::RETRY_AFTER, seconds));

@@ -338,7 +338,7 @@ impl World {
             return None;
         }
         // As it would come over the wire.
-        let (_, ask) = decode_ask(encode_ask(16, ask)).expect("an ask");
+        let (_, _, ask) = decode_ask(encode_ask(16, self.order.print(), ask)).expect("an ask");
         let (asker, wall) = (asker.store_id, self.wall_ms(at));
         let node = &mut self.nodes[at];
         let up = node.up.as_mut()?;

@@ -1,0 +1,454 @@
+//! The thin shell around coordinators and replicas: calls between nodes, the disk, time. It decides nothing.
+
+use super::hints::{Hint, Hints};
+use super::replica::{Refusal, Replica};
+use super::wire::{decode_answer, decode_ask, encode_answer, encode_ask};
+use super::{Answer, Ask, Coordination, Entry, Input, Operation, Order, Outcome, Step};
+use crate::commit::Commit;
+use crate::control::Control;
+use crate::entity::blocking;
+use crate::error::{Error, Result};
+use crate::namespace::Mode;
+use crate::node::{Inner, Node, ROOM_WAIT_MAX};
+use crate::prefetch::{Fetched, Prefetch, Work};
+use crate::transport::{Channel, Transport};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use kvorum_engine::{Durability, Sequence};
+use kvorum_model::slot;
+use kvorum_sync::{Lane, StoreId};
+use parking_lot::Mutex;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+
+/// How long the replicas of a request may take.
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long to wait before a node is asked again that does not know the same nodes yet.
+const SAME_MAP_WAIT: Duration = Duration::from_millis(20);
+
+/// Hints kept for each node that is away, in bytes.
+const HINTS_BYTES_MAX: u64 = 64 << 20;
+
+/// Questions to one node that wait for its answer, at most: beyond that it counts as silent at once, so that one that stands still does not fill
+/// the memory of the others.
+const CALLS_PER_NODE_MAX: usize = 16 << 10;
+
+/// How far the clock of another node may be ahead.
+const AHEAD_MS: u64 = 60_000;
+
+/// A node's part in available namespaces.
+pub(crate) struct Shell {
+    pub(super) me: StoreId,
+    pub(super) control: Control,
+    pub(super) transport: Transport,
+    node: Weak<Inner>,
+    pub(super) hints: Arc<Mutex<Hints>>,
+    pub(super) replicas: Mutex<HashMap<u16, Arc<Replica>>>,
+    /// Of which version of the map, and what it comes to.
+    order: Mutex<(u64, Arc<Order>)>,
+    /// Calls under way, to each node.
+    calls: Mutex<HashMap<StoreId, usize>>,
+}
+
+/// A request that a node coordinates.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) namespace: u16,
+    pub(crate) key: Bytes,
+    pub(crate) operation: Operation,
+    /// Replicas that must answer.
+    pub(crate) ack: u8,
+}
+
+impl Shell {
+    /// Opens the hints that an earlier life has kept. Waits for the disk.
+    pub(crate) fn open(
+        inner: &Arc<Inner>,
+        me: StoreId,
+        control: Control,
+        transport: Transport,
+    ) -> Result<Arc<Shell>> {
+        Ok(Arc::new(Shell {
+            me,
+            control,
+            transport,
+            node: Arc::downgrade(inner),
+            hints: Arc::new(Mutex::new(Hints::open(&inner.store, HINTS_BYTES_MAX)?)),
+            replicas: Mutex::default(),
+            order: Mutex::new((0, Arc::new(Order::of([])))),
+            calls: Mutex::default(),
+        }))
+    }
+
+    /// The nodes that keep available namespaces, as the map has them now.
+    pub(super) fn order(&self) -> Arc<Order> {
+        let map = self.control.map();
+        let mut known = self.order.lock();
+        if known.0 != map.version {
+            let order = Order::of(map.eligible().map(|(store, row)| (store, row.info.name.as_str())));
+            if let (Some(row), Some(inner)) = (map.nodes.get(&self.me), self.node.upgrade()) {
+                inner.hybrid.set_node_slot(row.slot);
+            }
+            *known = (map.version, Arc::new(order));
+        }
+        Arc::clone(&known.1)
+    }
+
+    /// How many nodes keep available namespaces; none before there is a cluster.
+    pub(crate) fn nodes(&self) -> u32 {
+        u32::try_from(self.order().len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn node(&self) -> Option<Node> {
+        Some(Node { inner: self.node.upgrade()? })
+    }
+
+    /// Coordinates a request. It goes on when the client was answered, and when it went away.
+    pub(crate) async fn coordinate(self: &Arc<Self>, wanted: Wanted) -> Result<Outcome> {
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(Arc::clone(self).drive(wanted, tell));
+        told.await.map_err(|_| Error::Unknown("the node ends".into()))
+    }
+
+    async fn drive(self: Arc<Self>, wanted: Wanted, tell: oneshot::Sender<Outcome>) {
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        let mut timer = pin!(tokio::time::sleep_until(deadline));
+        loop {
+            let order = self.order();
+            let (outcome, rest) = self.until_told(&wanted, &order, timer.as_mut()).await;
+            // The nodes changed meanwhile: others may have to be asked. Writing the same version once more does no harm.
+            let again = matches!(outcome, Outcome::TooFew { .. }) && !rest.timed_out;
+            if again && self.order().print() != order.print() {
+                continue;
+            }
+            let _ = tell.send(outcome);
+            return self.finish(&wanted, &order, rest, timer.as_mut()).await;
+        }
+    }
+
+    /// Asks until the outcome is known.
+    async fn until_told(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        order: &Arc<Order>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> (Outcome, Rest) {
+        let Wanted { key, operation, ack, .. } = wanted;
+        let (coordination, steps) =
+            Coordination::begin(key.clone(), slot(key), operation.clone(), *ack, order);
+        // As many answers as there are replicas.
+        let (heard, hear) = mpsc::unbounded_channel();
+        let mut rest = Rest { coordination, heard, hear, left: Vec::new(), timed_out: false };
+        let mut told = self.carry_out(wanted, order, steps, &mut rest);
+        loop {
+            if let Some(outcome) = told {
+                return (outcome, rest);
+            }
+            if rest.coordination.is_over() {
+                return (Outcome::TooFew { at_most: 0 }, rest);
+            }
+            told = self.next(wanted, order, &mut rest, timer.as_mut()).await;
+        }
+    }
+
+    /// What is left to do when the client was told: others are to hear of it, too.
+    async fn finish(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        order: &Arc<Order>,
+        mut rest: Rest,
+        mut timer: Pin<&mut Sleep>,
+    ) {
+        loop {
+            for (to, entry) in std::mem::take(&mut rest.left) {
+                self.keep_hint(Hint { to, namespace: wanted.namespace, key: wanted.key.clone(), entry })
+                    .await;
+            }
+            if rest.coordination.is_over() {
+                return;
+            }
+            self.next(wanted, order, &mut rest, timer.as_mut()).await;
+        }
+    }
+
+    async fn next(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        order: &Arc<Order>,
+        rest: &mut Rest,
+        timer: Pin<&mut Sleep>,
+    ) -> Option<Outcome> {
+        let input = tokio::select! {
+            Some(input) = rest.hear.recv() => input,
+            () = timer => Input::Deadline,
+        };
+        rest.timed_out |= input == Input::Deadline;
+        let steps = rest.coordination.step(input);
+        self.carry_out(wanted, order, steps, rest)
+    }
+
+    fn carry_out(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        order: &Arc<Order>,
+        steps: Vec<Step>,
+        rest: &mut Rest,
+    ) -> Option<Outcome> {
+        let mut told = None;
+        for step in steps {
+            let (shell, order, namespace) = (Arc::clone(self), Arc::clone(order), wanted.namespace);
+            match step {
+                Step::Ask(to, ask) => {
+                    let heard = rest.heard.clone();
+                    tokio::spawn(async move {
+                        let answer = shell.ask(namespace, to, ask, &order).await;
+                        let _ = heard.send(match answer {
+                            Some(answer) => Input::Answered(to, answer),
+                            None => Input::Failed(to),
+                        });
+                    });
+                }
+                Step::Done(outcome) => told = Some(outcome),
+                Step::Hint(to, entry) => rest.left.push((to, entry)),
+                Step::Repair(to, entry) => {
+                    let key = wanted.key.clone();
+                    tokio::spawn(async move {
+                        shell.ask(namespace, to, Ask::Write { key, entry }, &order).await;
+                    });
+                }
+            }
+        }
+        told
+    }
+
+    async fn keep_hint(&self, hint: Hint) {
+        let hints = Arc::clone(&self.hints);
+        match blocking(move || hints.lock().add(&hint)).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::debug!("no room to keep a write for a node that is away: comparing will tell")
+            }
+            Err(error) => tracing::warn!("a write for a node that is away is not kept for it: {error}"),
+        }
+    }
+
+    /// Asks a replica, which may be this node's own; `None` if it does not answer, or refuses.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        namespace: u16,
+        to: StoreId,
+        ask: Ask,
+        order: &Arc<Order>,
+    ) -> Option<Answer> {
+        let answer = if to == self.me {
+            self.answer_here(to, namespace, ask, order).await
+        } else {
+            self.call(namespace, to, &ask, order).await.map_err(Error::Storage)
+        };
+        let answer = answer
+            .inspect_err(|error| tracing::debug!(store = to.0, %error, "a replica did not answer"))
+            .ok()?;
+        let version = match &answer {
+            Answer::Stored { newer, .. } => *newer,
+            Answer::Found(Some(entry)) => entry.version,
+            _ => 0,
+        };
+        // What this node gives next is above all that it has seen.
+        if let Some(inner) = self.node.upgrade()
+            && version <= ceiling(&inner)
+        {
+            inner.hybrid.observe(version);
+        }
+        Some(answer)
+    }
+
+    /// Asks another node; as long as it does not know the same nodes, again and again.
+    async fn call(
+        &self,
+        namespace: u16,
+        to: StoreId,
+        ask: &Ask,
+        order: &Arc<Order>,
+    ) -> Result<Answer, String> {
+        let _counted = self.count_call(to).ok_or("too many questions wait for its answer")?;
+        let lane = Lane::Data(match ask {
+            Ask::Write { key, .. } | Ask::Read { key } => slot(key) as u8,
+            _ => 0,
+        });
+        let body = encode_ask(namespace, order.print(), ask);
+        let until = Instant::now() + ANSWER_TIME_MAX;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = self.transport.call(to, lane, Channel::Entity, body.clone(), left).await;
+            let answer = decode_answer(answer.map_err(|error| error.to_string())?);
+            match answer.ok_or("what it answers can't be read")? {
+                Answer::OtherNodes => {
+                    tokio::time::sleep(SAME_MAP_WAIT).await;
+                    if Instant::now() >= until || self.order().print() != order.print() {
+                        return Err("it knows other nodes of the cluster".into());
+                    }
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn count_call(&self, to: StoreId) -> Option<Counted<'_>> {
+        let mut calls = self.calls.lock();
+        let count = calls.entry(to).or_default();
+        if *count >= CALLS_PER_NODE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { shell: self, to })
+    }
+
+    /// Answers another node.
+    pub(crate) async fn answer(self: Arc<Self>, from: StoreId, body: Bytes) -> Result<Bytes, String> {
+        let (namespace, print, ask) = decode_ask(body).ok_or("what is asked can't be read")?;
+        let order = self.order();
+        if print != order.print() {
+            return Ok(encode_answer(&Answer::OtherNodes));
+        }
+        let answered = self.answer_here(from, namespace, ask, &order).await;
+        answered.map(|answer| encode_answer(&answer)).map_err(|error| error.to_string())
+    }
+
+    /// Does what is asked, and waits until it is durable. What needs no disk is done at once.
+    async fn answer_here(
+        self: &Arc<Self>,
+        from: StoreId,
+        namespace: u16,
+        ask: Ask,
+        order: &Arc<Order>,
+    ) -> Result<Answer> {
+        let node = self.node().ok_or_else(|| Error::Unknown("the node ends".into()))?;
+        let known = self.replicas.lock().get(&namespace).cloned();
+        let quick = known.filter(|_| is_kept(&node, namespace)).and_then(|replica| {
+            let answered = replica.handle_cached(&ask, order, ceiling(&node.inner))?;
+            observe(&node, &ask);
+            Some(answered)
+        });
+        let (answer, rests_on) = match quick {
+            Some(Ok(answered)) => answered,
+            Some(Err(refusal)) if !matches!(&refusal, Refusal::Storage(Error::Busy { .. })) => {
+                return Err(refused(refusal));
+            }
+            _ => {
+                let (shell, node, order) = (Arc::clone(self), node.clone(), Arc::clone(order));
+                blocking(move || shell.answer_waiting(&node, from, namespace, &ask, &order)).await?
+            }
+        };
+        let own = node.durability();
+        let kept = node.inner.namespaces.get(namespace);
+        let durability = kept.map_or(Durability::Synced, |kept| kept.durability(None, own));
+        let commit = Commit { node, sequence: rests_on, durability };
+        if commit.is_done() {
+            return Ok(answer);
+        }
+        if from == self.me {
+            commit.durable().await?;
+        } else {
+            // Not on the thread that takes in what other nodes send.
+            blocking(move || commit.wait()).await?;
+        }
+        Ok(answer)
+    }
+
+    /// As [`Shell::answer_here`], but blocks, and does not wait for the answer to be durable.
+    fn answer_waiting(
+        &self,
+        node: &Node,
+        from: StoreId,
+        namespace: u16,
+        ask: &Ask,
+        order: &Order,
+    ) -> Result<(Answer, Sequence)> {
+        let replica = self.replica(node, namespace)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match replica.handle(from, ask, order, ceiling(&node.inner)) {
+                Err(Refusal::Storage(Error::Busy { retry_after })) if waited < ROOM_WAIT_MAX => {
+                    waited += retry_after;
+                    node.inner.wait_for_room(retry_after)?;
+                }
+                answered => {
+                    observe(node, ask);
+                    return answered.map_err(refused);
+                }
+            }
+        }
+    }
+
+    /// This node's part of a namespace. Blocks, if its trees are still to be made.
+    pub(super) fn replica(&self, node: &Node, namespace: u16) -> Result<Arc<Replica>> {
+        let inner = &*node.inner;
+        let kept = inner.namespaces.get(namespace).filter(|_| is_kept(node, namespace));
+        let id = kept.ok_or_else(|| Error::NoNamespace(namespace.to_string()))?.id;
+        if let Some(replica) = self.replicas.lock().get(&namespace) {
+            return Ok(Arc::clone(replica));
+        }
+        if !inner.has_trees(id) {
+            let made = Prefetch::new(node, Work::Trees(id), Fetched::default()).run();
+            made.error.map_or(Ok(()), Err)?;
+        }
+        let trees = inner.trees(id).map(|(_, tree)| tree.clone()).collect();
+        let mut replicas = self.replicas.lock();
+        let made = || Arc::new(Replica::new(self.me, id, inner.store.clone(), trees));
+        Ok(Arc::clone(replicas.entry(namespace).or_insert_with(made)))
+    }
+}
+
+/// A request whose client was told, or not yet.
+struct Rest {
+    coordination: Coordination,
+    heard: mpsc::UnboundedSender<Input>,
+    hear: mpsc::UnboundedReceiver<Input>,
+    /// Hints that are still to be kept.
+    left: Vec<(StoreId, Entry)>,
+    timed_out: bool,
+}
+
+/// One of the calls to a node.
+struct Counted<'s> {
+    shell: &'s Shell,
+    to: StoreId,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.shell.calls.lock().get_mut(&self.to) {
+            *count -= 1;
+        }
+    }
+}
+
+/// Whether there is such an available namespace.
+fn is_kept(node: &Node, namespace: u16) -> bool {
+    let kept = node.inner.namespaces.get(namespace);
+    kept.is_some_and(|kept| !kept.is_dropped() && kept.id.mode() == Mode::Available)
+}
+
+fn observe(node: &Node, ask: &Ask) {
+    if let Ask::Write { entry, .. } = ask
+        && entry.version <= ceiling(&node.inner)
+    {
+        node.inner.hybrid.observe(entry.version);
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Storage(error) => error,
+        refusal => Error::Invalid(refusal.to_string()),
+    }
+}
+
+/// The highest version that a clock of the cluster may have given by now.
+pub(super) fn ceiling(inner: &Inner) -> u64 {
+    inner.hybrid.floor(inner.hybrid.now_ms(inner.time.now()) + AHEAD_MS)
+}
