@@ -1,6 +1,6 @@
 //! What a connection asks of its reads and writes.
 
-use crate::entity::Quorum;
+use crate::entity::{NODES, Quorum};
 use crate::error::{Error, Result};
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
@@ -73,7 +73,8 @@ impl Node {
             kept.ok_or_else(|| Error::NoNamespace(format!("of the id {} any more", namespace.id())))?;
         let settings = kept.settings();
         // Checked in strong namespaces too: the connection may go on to an available one.
-        let quorum = Quorum { ack: asked.ack, from: asked.from }.resolve(settings.replication)?;
+        let nodes = self.inner.cluster.get().map_or(NODES, |cluster| cluster.available.nodes().max(NODES));
+        let quorum = Quorum { ack: asked.ack, from: asked.from }.resolve(nodes, settings.replication)?;
         let (read, quorum) = match namespace.mode() {
             Mode::Strong => (Some(asked.read.unwrap_or(settings.read)), None),
             Mode::Available => (None, Some(quorum)),

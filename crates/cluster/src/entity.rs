@@ -50,11 +50,7 @@ impl Quorum {
 
 impl Quorum {
     /// Both numbers as they are in force: how many must answer, of how many that keep an entry.
-    pub(crate) fn resolve(self, replication: Option<u8>) -> Result<(u32, u32)> {
-        self.resolve_among(NODES, replication)
-    }
-
-    fn resolve_among(self, nodes: u32, replication: Option<u8>) -> Result<(u32, u32)> {
+    pub(crate) fn resolve(self, nodes: u32, replication: Option<u8>) -> Result<(u32, u32)> {
         let copies = replication.map_or(REPLICATION_DEFAULT, u32::from);
         let from = self.from.unwrap_or(copies.min(nodes));
         Quorum { from: Some(from), ..self }.check(nodes)?;
@@ -66,7 +62,7 @@ impl Quorum {
 const REPLICATION_DEFAULT: u32 = 3;
 
 /// Nodes of a cluster of one.
-const NODES: u32 = 1;
+pub(crate) const NODES: u32 = 1;
 
 /// An entry of an available namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +152,7 @@ impl Entity {
     async fn write(&self, id: &[u8], value: Option<&[u8]>, quorum: Quorum) -> Result<u64> {
         let (inner, shell) = (&*self.node.inner, self.shell());
         let of_cluster = match shell {
-            Some(shell) => Some((shell, self.copies(shell, quorum)?)),
+            Some(shell) => Some((shell, shell.copies(NamespaceId::ENTITY.id(), quorum)?)),
             None => {
                 quorum.check(NODES)?;
                 None
@@ -198,9 +194,9 @@ impl Entity {
     }
 
     async fn get_of_cluster(&self, shell: &Arc<Shell>, id: &[u8], quorum: Quorum) -> Result<Option<Entry>> {
-        let (ack, from) = self.copies(shell, quorum)?;
+        let (ack, from) = shell.copies(NamespaceId::ENTITY.id(), quorum)?;
         let (namespace, key) = (NamespaceId::ENTITY.id(), Bytes::copy_from_slice(id));
-        let wanted = Wanted { namespace, key, operation: Operation::Read { from }, ack };
+        let wanted = Wanted { namespace, key, operation: Operation::Read { from }, ack, durability: None };
         match shell.coordinate(wanted).await? {
             Outcome::Read(found) => {
                 let inner = &*self.node.inner;
@@ -209,8 +205,7 @@ impl Entity {
                 let entry = found.and_then(|entry| entry.value.map(|value| (entry.version, value)));
                 Ok(entry.map(|(version, value)| Entry { version, value }))
             }
-            Outcome::TooFew { at_most } => Err(too_few(at_most, ack)),
-            Outcome::Written { .. } => Err(Error::Storage("a read was answered as a write".into())),
+            _ => Err(Error::Storage("a read was answered as a write".into())),
         }
     }
 
@@ -232,28 +227,8 @@ impl Entity {
         let value = value.map(Bytes::copy_from_slice);
         let entry = available::Entry { version, value, expires_at: None, from, shadow: false };
         let (namespace, key) = (NamespaceId::ENTITY.id(), Bytes::copy_from_slice(id));
-        let wanted = Wanted { namespace, key, operation: Operation::Write(entry), ack };
-        match shell.coordinate(wanted).await? {
-            Outcome::Written { .. } => Ok(version),
-            Outcome::TooFew { at_most } => Err(too_few(at_most, ack)),
-            Outcome::Read(_) => Err(Error::Storage("a write was answered as a read".into())),
-        }
-    }
-
-    /// `ack` and `from` as they are in force.
-    fn copies(&self, shell: &Shell, quorum: Quorum) -> Result<(u8, u8)> {
-        let nodes = shell.nodes();
-        if nodes == 0 {
-            // There is no map yet, and so nobody to ask.
-            return Err(Error::TooFew { at_most: 0, wanted: quorum.ack.unwrap_or(1) });
-        }
-        let kept = self.node.inner.namespaces.get(NamespaceId::ENTITY.id());
-        let replication = kept.and_then(|kept| kept.settings().replication);
-        let (ack, from) = quorum.resolve_among(nodes, replication)?;
-        let copies =
-            |number: u32| u8::try_from(number).ok().filter(|copies| *copies <= available::COPIES_MAX);
-        let most = || Error::Invalid(format!("from is {from}, and {} are the most", available::COPIES_MAX));
-        Ok((copies(ack).ok_or_else(most)?, copies(from).ok_or_else(most)?))
+        let wanted = Wanted { namespace, key, operation: Operation::Write(entry), ack, durability: None };
+        shell.coordinate(wanted).await.map(|_| version)
     }
 
     fn write_now(&self, id: &[u8], value: Option<&[u8]>) -> Result<(u64, Commit)> {
@@ -290,10 +265,6 @@ impl Entity {
             None => Ok(()),
         }
     }
-}
-
-fn too_few(at_most: u8, wanted: u8) -> Error {
-    Error::TooFew { at_most: at_most.into(), wanted: wanted.into() }
 }
 
 /// Runs something that may wait for the disk on the pool for that.

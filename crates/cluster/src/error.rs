@@ -76,7 +76,11 @@ impl Error {
 
     /// The error as a reply.
     pub fn reply(&self) -> Reply {
-        Reply::Error(ErrorReply::new(self.resp()))
+        Reply::Error(self.error_reply())
+    }
+
+    pub(crate) fn error_reply(&self) -> ErrorReply {
+        ErrorReply::new(self.resp())
     }
 }
 

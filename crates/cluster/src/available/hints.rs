@@ -12,7 +12,7 @@ use kvorum_sync::StoreId;
 use std::ops::Bound;
 
 /// The tree of hints. Key: store (8, big-endian), namespace (2, big-endian), key. Version: that of the entry.
-const TREE: &str = "hints";
+pub(crate) const TREE: &str = "hints";
 
 const HEAD_BYTES: usize = 10;
 

@@ -1,7 +1,7 @@
 //! What replicas do for each other without being asked: hints are handed over, shards compared, one after the other, at a pace.
 
 use super::replica::Replica;
-use super::shell::{Shell, ceiling};
+use super::shell::{Frame, Shell, ceiling};
 use super::{Answer, Ask, Exchange, Exchanged};
 use crate::entity::blocking;
 use crate::error::Error;
@@ -50,7 +50,8 @@ impl Shell {
         let Ok(next) = blocking(move || hints.lock().next(to, None, HINTS_AT_ONCE)).await else { return };
         for hint in next {
             let ask = Ask::Write { key: hint.key.clone(), entry: hint.entry.clone() };
-            if !matches!(self.ask(hint.namespace, to, ask, &order).await, Some(Answer::Stored { .. })) {
+            let frame = Frame::own(hint.namespace, &order);
+            if !matches!(self.ask(&frame, to, ask).await, Some(Answer::Stored { .. })) {
                 return;
             }
             let hints = Arc::clone(&self.hints);
@@ -61,11 +62,11 @@ impl Shell {
     }
 
     async fn compare(self: &Arc<Self>, namespace: u16, replica: &Arc<Replica>, peer: StoreId, place: u16) {
-        let order = self.order();
+        let frame = Frame::own(namespace, &self.order());
         let (mut exchange, mut ask) = Exchange::begin(peer, place);
-        while let Some(answer) = self.ask(namespace, peer, ask, &order).await {
+        while let Some(answer) = self.ask(&frame, peer, ask).await {
             let Some(node) = self.node() else { return };
-            let (replica, order) = (Arc::clone(replica), Arc::clone(&order));
+            let (replica, order) = (Arc::clone(replica), Arc::clone(&frame.order));
             let stepped = blocking(move || {
                 let next = exchange.step(answer, &replica, &order, ceiling(&node.inner));
                 Ok((exchange, next.map_err(|refusal| Error::Invalid(refusal.to_string()))?))

@@ -9,6 +9,7 @@ mod hints;
 mod mend;
 mod order;
 mod replica;
+mod serve;
 mod shell;
 #[cfg(test)]
 mod sim;
@@ -17,7 +18,9 @@ mod wire;
 use anti_entropy::{Exchange, Exchanged};
 use coordinator::{Coordination, Input, Step};
 pub(crate) use coordinator::{Operation, Outcome};
+pub(crate) use hints::TREE as HINTS_TREE;
 use order::Order;
+pub(crate) use serve::serve;
 pub(crate) use shell::{Shell, Wanted};
 use wire::{Answer, Ask};
 

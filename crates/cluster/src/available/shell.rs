@@ -2,7 +2,7 @@
 
 use super::hints::{Hint, Hints};
 use super::replica::{Refusal, Replica};
-use super::wire::{decode_answer, decode_ask, encode_answer, encode_ask};
+use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::{Answer, Ask, Coordination, Entry, Input, Operation, Order, Outcome, Step};
 use crate::commit::Commit;
 use crate::control::Control;
@@ -62,6 +62,27 @@ pub(crate) struct Wanted {
     pub(crate) operation: Operation,
     /// Replicas that must answer.
     pub(crate) ack: u8,
+    /// What a write must survive on each of them, if the client asked for something.
+    pub(crate) durability: Option<Durability>,
+}
+
+/// To whom a question belongs.
+#[derive(Clone)]
+pub(super) struct Frame {
+    pub(super) namespace: u16,
+    pub(super) order: Arc<Order>,
+    pub(super) durability: Option<Durability>,
+}
+
+impl Frame {
+    /// Of a node's own, for no client.
+    pub(super) fn own(namespace: u16, order: &Arc<Order>) -> Frame {
+        Frame { namespace, order: Arc::clone(order), durability: None }
+    }
+
+    fn head(&self) -> Head {
+        Head { namespace: self.namespace, nodes: self.order.print(), durability: self.durability }
+    }
 }
 
 impl Shell {
@@ -108,25 +129,32 @@ impl Shell {
     }
 
     /// Coordinates a request. It goes on when the client was answered, and when it went away.
+    ///
+    /// Fails with [`Error::TooFew`].
     pub(crate) async fn coordinate(self: &Arc<Self>, wanted: Wanted) -> Result<Outcome> {
         let (tell, told) = oneshot::channel();
+        let ack = wanted.ack.into();
         tokio::spawn(Arc::clone(self).drive(wanted, tell));
-        told.await.map_err(|_| Error::Unknown("the node ends".into()))
+        match told.await.map_err(|_| Error::Unknown("the node ends".into()))? {
+            Outcome::TooFew { at_most } => Err(Error::TooFew { at_most: at_most.into(), wanted: ack }),
+            outcome => Ok(outcome),
+        }
     }
 
     async fn drive(self: Arc<Self>, wanted: Wanted, tell: oneshot::Sender<Outcome>) {
         let deadline = Instant::now() + ANSWER_TIME_MAX;
         let mut timer = pin!(tokio::time::sleep_until(deadline));
         loop {
-            let order = self.order();
-            let (outcome, rest) = self.until_told(&wanted, &order, timer.as_mut()).await;
+            let Wanted { namespace, durability, .. } = wanted;
+            let frame = Frame { durability, ..Frame::own(namespace, &self.order()) };
+            let (outcome, rest) = self.until_told(&wanted, &frame, timer.as_mut()).await;
             // The nodes changed meanwhile: others may have to be asked. Writing the same version once more does no harm.
             let again = matches!(outcome, Outcome::TooFew { .. }) && !rest.timed_out;
-            if again && self.order().print() != order.print() {
+            if again && self.order().print() != frame.order.print() {
                 continue;
             }
             let _ = tell.send(outcome);
-            return self.finish(&wanted, &order, rest, timer.as_mut()).await;
+            return self.finish(&wanted, &frame, rest, timer.as_mut()).await;
         }
     }
 
@@ -134,16 +162,16 @@ impl Shell {
     async fn until_told(
         self: &Arc<Self>,
         wanted: &Wanted,
-        order: &Arc<Order>,
+        frame: &Frame,
         mut timer: Pin<&mut Sleep>,
     ) -> (Outcome, Rest) {
         let Wanted { key, operation, ack, .. } = wanted;
         let (coordination, steps) =
-            Coordination::begin(key.clone(), slot(key), operation.clone(), *ack, order);
+            Coordination::begin(key.clone(), slot(key), operation.clone(), *ack, &frame.order);
         // As many answers as there are replicas.
         let (heard, hear) = mpsc::unbounded_channel();
         let mut rest = Rest { coordination, heard, hear, left: Vec::new(), timed_out: false };
-        let mut told = self.carry_out(wanted, order, steps, &mut rest);
+        let mut told = self.carry_out(wanted, frame, steps, &mut rest);
         loop {
             if let Some(outcome) = told {
                 return (outcome, rest);
@@ -151,7 +179,7 @@ impl Shell {
             if rest.coordination.is_over() {
                 return (Outcome::TooFew { at_most: 0 }, rest);
             }
-            told = self.next(wanted, order, &mut rest, timer.as_mut()).await;
+            told = self.next(wanted, frame, &mut rest, timer.as_mut()).await;
         }
     }
 
@@ -159,7 +187,7 @@ impl Shell {
     async fn finish(
         self: &Arc<Self>,
         wanted: &Wanted,
-        order: &Arc<Order>,
+        frame: &Frame,
         mut rest: Rest,
         mut timer: Pin<&mut Sleep>,
     ) {
@@ -171,14 +199,14 @@ impl Shell {
             if rest.coordination.is_over() {
                 return;
             }
-            self.next(wanted, order, &mut rest, timer.as_mut()).await;
+            self.next(wanted, frame, &mut rest, timer.as_mut()).await;
         }
     }
 
     async fn next(
         self: &Arc<Self>,
         wanted: &Wanted,
-        order: &Arc<Order>,
+        frame: &Frame,
         rest: &mut Rest,
         timer: Pin<&mut Sleep>,
     ) -> Option<Outcome> {
@@ -188,24 +216,24 @@ impl Shell {
         };
         rest.timed_out |= input == Input::Deadline;
         let steps = rest.coordination.step(input);
-        self.carry_out(wanted, order, steps, rest)
+        self.carry_out(wanted, frame, steps, rest)
     }
 
     fn carry_out(
         self: &Arc<Self>,
         wanted: &Wanted,
-        order: &Arc<Order>,
+        frame: &Frame,
         steps: Vec<Step>,
         rest: &mut Rest,
     ) -> Option<Outcome> {
         let mut told = None;
         for step in steps {
-            let (shell, order, namespace) = (Arc::clone(self), Arc::clone(order), wanted.namespace);
+            let (shell, frame) = (Arc::clone(self), frame.clone());
             match step {
                 Step::Ask(to, ask) => {
                     let heard = rest.heard.clone();
                     tokio::spawn(async move {
-                        let answer = shell.ask(namespace, to, ask, &order).await;
+                        let answer = shell.ask(&frame, to, ask).await;
                         let _ = heard.send(match answer {
                             Some(answer) => Input::Answered(to, answer),
                             None => Input::Failed(to),
@@ -217,7 +245,7 @@ impl Shell {
                 Step::Repair(to, entry) => {
                     let key = wanted.key.clone();
                     tokio::spawn(async move {
-                        shell.ask(namespace, to, Ask::Write { key, entry }, &order).await;
+                        shell.ask(&frame, to, Ask::Write { key, entry }).await;
                     });
                 }
             }
@@ -230,24 +258,18 @@ impl Shell {
         match blocking(move || hints.lock().add(&hint)).await {
             Ok(Some(_)) => {}
             Ok(None) => {
-                tracing::debug!("no room to keep a write for a node that is away: comparing will tell")
+                tracing::debug!("no room to keep a write for a node that is away: comparing will tell");
             }
             Err(error) => tracing::warn!("a write for a node that is away is not kept for it: {error}"),
         }
     }
 
     /// Asks a replica, which may be this node's own; `None` if it does not answer, or refuses.
-    pub(super) async fn ask(
-        self: &Arc<Self>,
-        namespace: u16,
-        to: StoreId,
-        ask: Ask,
-        order: &Arc<Order>,
-    ) -> Option<Answer> {
+    pub(super) async fn ask(self: &Arc<Self>, frame: &Frame, to: StoreId, ask: Ask) -> Option<Answer> {
         let answer = if to == self.me {
-            self.answer_here(to, namespace, ask, order).await
+            self.answer_here(to, frame, ask).await
         } else {
-            self.call(namespace, to, &ask, order).await.map_err(Error::Storage)
+            self.call(frame, to, &ask).await.map_err(Error::Storage)
         };
         let answer = answer
             .inspect_err(|error| tracing::debug!(store = to.0, %error, "a replica did not answer"))
@@ -267,19 +289,13 @@ impl Shell {
     }
 
     /// Asks another node; as long as it does not know the same nodes, again and again.
-    async fn call(
-        &self,
-        namespace: u16,
-        to: StoreId,
-        ask: &Ask,
-        order: &Arc<Order>,
-    ) -> Result<Answer, String> {
+    async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask) -> Result<Answer, String> {
         let _counted = self.count_call(to).ok_or("too many questions wait for its answer")?;
         let lane = Lane::Data(match ask {
             Ask::Write { key, .. } | Ask::Read { key } => slot(key) as u8,
             _ => 0,
         });
-        let body = encode_ask(namespace, order.print(), ask);
+        let body = encode_ask(&frame.head(), ask);
         let until = Instant::now() + ANSWER_TIME_MAX;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -288,7 +304,7 @@ impl Shell {
             match answer.ok_or("what it answers can't be read")? {
                 Answer::OtherNodes => {
                     tokio::time::sleep(SAME_MAP_WAIT).await;
-                    if Instant::now() >= until || self.order().print() != order.print() {
+                    if Instant::now() >= until || self.order().print() != frame.order.print() {
                         return Err("it knows other nodes of the cluster".into());
                     }
                 }
@@ -309,23 +325,19 @@ impl Shell {
 
     /// Answers another node.
     pub(crate) async fn answer(self: Arc<Self>, from: StoreId, body: Bytes) -> Result<Bytes, String> {
-        let (namespace, print, ask) = decode_ask(body).ok_or("what is asked can't be read")?;
-        let order = self.order();
-        if print != order.print() {
+        let (head, ask) = decode_ask(body).ok_or("what is asked can't be read")?;
+        let frame = Frame { durability: head.durability, ..Frame::own(head.namespace, &self.order()) };
+        if head != frame.head() {
             return Ok(encode_answer(&Answer::OtherNodes));
         }
-        let answered = self.answer_here(from, namespace, ask, &order).await;
+        let answered = self.answer_here(from, &frame, ask).await;
         answered.map(|answer| encode_answer(&answer)).map_err(|error| error.to_string())
     }
 
     /// Does what is asked, and waits until it is durable. What needs no disk is done at once.
-    async fn answer_here(
-        self: &Arc<Self>,
-        from: StoreId,
-        namespace: u16,
-        ask: Ask,
-        order: &Arc<Order>,
-    ) -> Result<Answer> {
+    async fn answer_here(self: &Arc<Self>, from: StoreId, frame: &Frame, ask: Ask) -> Result<Answer> {
+        let Frame { namespace, order, durability } = frame;
+        let (namespace, asked) = (*namespace, *durability);
         let node = self.node().ok_or_else(|| Error::Unknown("the node ends".into()))?;
         let known = self.replicas.lock().get(&namespace).cloned();
         let quick = known.filter(|_| is_kept(&node, namespace)).and_then(|replica| {
@@ -345,7 +357,7 @@ impl Shell {
         };
         let own = node.durability();
         let kept = node.inner.namespaces.get(namespace);
-        let durability = kept.map_or(Durability::Synced, |kept| kept.durability(None, own));
+        let durability = kept.map_or(Durability::Synced, |kept| kept.durability(asked, own));
         let commit = Commit { node, sequence: rests_on, durability };
         if commit.is_done() {
             return Ok(answer);

@@ -5,7 +5,7 @@ mod world;
 
 use super::hints::{Hint, Hints};
 use super::replica::Replica;
-use super::wire::{decode_answer, decode_ask, encode_answer, encode_ask};
+use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::*;
 use crate::clock::HybridClock;
 use crate::namespace::{Mode, NamespaceId};

@@ -1,8 +1,9 @@
-//! What coordinators and replicas say to each other: calls over the transport. In front of each stand the namespace and a digest of the nodes that
-//! the caller knows.
+//! What coordinators and replicas say to each other: calls over the transport. In front of each question stand the namespace, a digest of the
+//! nodes that the caller knows, and the durability that the client asked for.
 
 use super::{COPIES_MAX, Entry};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kvorum_engine::Durability;
 
 /// What a node asks of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +55,25 @@ pub(crate) struct Listed {
 /// A part of what other nodes sent is missing or does not make sense.
 type Read<T> = Option<T>;
 
-/// `nodes`: the print of the caller's [`Order`](super::Order).
-pub(crate) fn encode_ask(namespace: u16, nodes: u64, ask: &Ask) -> Bytes {
+/// What stands in front of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) namespace: u16,
+    /// The print of the caller's [`Order`](super::Order).
+    pub(crate) nodes: u64,
+    /// What a write must survive before it is answered, if the client asked for something; the namespace may ask for more.
+    pub(crate) durability: Option<Durability>,
+}
+
+const DURABILITIES: [Option<Durability>; 4] =
+    [None, Some(Durability::Buffered), Some(Durability::Written), Some(Durability::Synced)];
+
+pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
     let mut to = BytesMut::new();
-    to.put_u16_le(namespace);
-    to.put_u64_le(nodes);
+    to.put_u16_le(head.namespace);
+    to.put_u64_le(head.nodes);
+    let durability = DURABILITIES.iter().position(|durability| *durability == head.durability);
+    to.put_u8(durability.unwrap_or_default() as u8);
     match ask {
         Ask::Write { key, entry } => {
             to.put_u8(0);
@@ -89,9 +104,11 @@ pub(crate) fn encode_ask(namespace: u16, nodes: u64, ask: &Ask) -> Bytes {
     to.freeze()
 }
 
-/// The namespace, the caller's nodes and what is asked. `None` for bytes that are nothing of the kind.
-pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, u64, Ask)> {
+/// `None` for bytes that are nothing of the kind.
+pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
     let (namespace, nodes) = (from.try_get_u16_le().ok()?, from.try_get_u64_le().ok()?);
+    let durability = *DURABILITIES.get(usize::from(from.try_get_u8().ok()?))?;
+    let head = Head { namespace, nodes, durability };
     let ask = match from.try_get_u8().ok()? {
         0 => Ask::Write { key: bytes(&mut from)?, entry: entry(&mut from)? },
         1 => Ask::Read { key: bytes(&mut from)? },
@@ -105,7 +122,7 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(u16, u64, Ask)> {
         4 => Ask::Fetch { place: from.try_get_u16_le().ok()?, keys: all(&mut from, 4, bytes)? },
         _ => return None,
     };
-    from.is_empty().then_some((namespace, nodes, ask))
+    from.is_empty().then_some((head, ask))
 }
 
 pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
@@ -234,6 +251,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HEAD: Head = Head { namespace: 16, nodes: 7, durability: None };
+
     fn some_entry(value: Option<&'static [u8]>, expires_at: Option<u64>) -> Entry {
         Entry { version: 7 << 22, value: value.map(Bytes::from_static), expires_at, from: 3, shadow: false }
     }
@@ -270,8 +289,11 @@ mod tests {
     #[test]
     fn what_is_said_comes_back_and_no_part_of_it_does() {
         for ask in asks() {
-            let bytes = encode_ask(16, 7, &ask);
-            assert_eq!(decode_ask(bytes.clone()), Some((16, 7, ask)));
+            for durability in DURABILITIES {
+                let head = Head { durability, ..HEAD };
+                assert_eq!(decode_ask(encode_ask(&head, &ask)), Some((head, ask.clone())));
+            }
+            let bytes = encode_ask(&HEAD, &ask);
             assert!((0..bytes.len()).all(|end| decode_ask(bytes.slice(..end)).is_none()));
         }
         for answer in answers() {
@@ -285,7 +307,7 @@ mod tests {
     fn nobody_keeps_no_copy_or_too_many() {
         for from in [0, COPIES_MAX + 1] {
             let ask = Ask::Write { key: Bytes::new(), entry: Entry { from, ..some_entry(None, None) } };
-            assert_eq!(decode_ask(encode_ask(0, 0, &ask)), None);
+            assert_eq!(decode_ask(encode_ask(&HEAD, &ask)), None);
         }
     }
 
@@ -299,7 +321,7 @@ mod tests {
         #[test]
         fn changed_bytes_are_read_without_panic(at in any::<usize>(), byte in any::<u8>()) {
             for ask in asks() {
-                let mut bytes = encode_ask(1, 2, &ask).to_vec();
+                let mut bytes = encode_ask(&HEAD, &ask).to_vec();
                 let at = at % bytes.len();
                 bytes[at] = byte;
                 let _ = decode_ask(bytes.into());

@@ -300,7 +300,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
 }
 
 /// Refuses what the store would not take, before anything is changed.
-pub(super) fn check_size(limits: Limits, effects: &[Effect<'_>]) -> Result<(), Stop> {
+pub(crate) fn check_size(limits: Limits, effects: &[Effect<'_>]) -> Result<(), Stop> {
     for effect in effects {
         let key = effect.key().len();
         if key > USER_KEY_BYTES_MAX {

@@ -11,7 +11,7 @@ mod view;
 mod writing;
 
 pub(crate) use blocked::{Needs, Room};
-pub(crate) use evaluation::{Evaluation, Step};
+pub(crate) use evaluation::{Evaluation, Step, check_size};
 pub(crate) use plan::{Isolation, Plan};
 pub(crate) use writing::FROM_ONE;
 

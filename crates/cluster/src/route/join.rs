@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 /// A future that may go to another thread.
-pub(super) type Boxed<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
+pub(crate) type Boxed<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
-/// Runs all of them; answers what they answer, in their order. There are as many as shards at most.
-pub(super) async fn join<T>(all: Vec<Boxed<'_, T>>) -> Vec<T> {
+/// Runs all of them; answers what they answer, in their order. They are few: as many as shards, or as commands run at the same time.
+pub(crate) async fn join<T>(all: Vec<Boxed<'_, T>>) -> Vec<T> {
     let mut running: Vec<(Option<Boxed<'_, T>>, Option<T>)> =
         all.into_iter().map(|one| (Some(one), None)).collect();
     poll_fn(|context| {

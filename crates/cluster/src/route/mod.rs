@@ -20,5 +20,6 @@ pub(crate) use bytes::Reader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::{decode_answer, decode_ask};
 pub(crate) use door::answer;
+pub(crate) use join::{Boxed, join};
 pub use replicas::Held;
 pub use serve::Served;

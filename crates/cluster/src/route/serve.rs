@@ -2,8 +2,10 @@
 
 use super::attempt::Kind;
 use super::codec::{Answer, Said, Work};
+use super::join::Boxed;
 use super::plan::cross_shard;
 use super::router::{Asked, Router, Wish};
+use crate::available;
 use crate::consistency::ReadMode;
 use crate::error::{Error, Result};
 use crate::keys::shard_of;
@@ -11,9 +13,11 @@ use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
 use crate::prefetch::dropped;
+use crate::runtime::Cluster;
 use crate::session::{Request, Session, Watched};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply, Run};
+use std::sync::Arc;
 
 /// What a transaction came to.
 #[derive(Debug)]
@@ -37,6 +41,17 @@ impl Node {
         let Some(cluster) = self.inner.cluster.get() else {
             return self.serve_alone(session, requests).await;
         };
+        // What it is made of is deep: the compiler need not lay it out in whoever waits for it.
+        let serving: Boxed<'_, _> = Box::pin(self.serve_clustered(cluster, session, requests));
+        serving.await
+    }
+
+    async fn serve_clustered(
+        &self,
+        cluster: &Arc<Cluster>,
+        session: &mut Session,
+        requests: &[Request<'_>],
+    ) -> Vec<Reply> {
         let router = Router { node: self, cluster, own_shards: session.own_shards };
         let mut replies = Vec::with_capacity(requests.len());
         while let Some(first) = requests.get(replies.len()) {
@@ -62,7 +77,7 @@ impl Node {
             };
             let alike = rest.get(..rest.iter().take_while(is_alike).count().max(1)).unwrap_or_default();
             if first.namespace.mode() == Mode::Available {
-                replies.extend(self.serve_alone(session, alike).await);
+                replies.extend(self.serve_available(cluster, session, alike).await);
                 continue;
             }
             let named = alike.iter().position(|request| request.spec.is_write());
@@ -72,6 +87,29 @@ impl Node {
             replies.extend(router.requests(alike, wish, &mut session.written).await);
         }
         replies
+    }
+
+    /// Requests in available namespaces: at the replicas of their keys; what looks at all keys, at this node alone.
+    async fn serve_available(
+        &self,
+        cluster: &Cluster,
+        session: &mut Session,
+        requests: &[Request<'_>],
+    ) -> Vec<Reply> {
+        let has_keys = |request: &Request<'_>| !matches!(request.spec.run, Run::Keyspace(_));
+        let of_keys = requests.iter().take_while(|request| has_keys(request)).count();
+        let writes = |request: &Request<'_>| request.spec.is_write();
+        if session.request_id.is_some() && requests.iter().take(of_keys).any(writes) {
+            session.request_id = None;
+            let error = ErrorReply::new("ERR request ids need a strong namespace");
+            return requests.iter().take(of_keys).map(|_| Reply::Error(error.clone())).collect();
+        }
+        match requests.get(..of_keys).filter(|requests| !requests.is_empty()) {
+            Some(requests) => {
+                available::serve(self, &cluster.available, &session.consistency, requests).await
+            }
+            None => self.serve_alone(session, requests.get(..1).unwrap_or_default()).await,
+        }
     }
 
     /// Whether a namespace is there still.

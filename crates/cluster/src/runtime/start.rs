@@ -6,7 +6,7 @@ use super::links::ControlLinks;
 use super::look::Halt;
 use super::pump::Pumped;
 use super::{Cluster, shell};
-use crate::available::Shell;
+use crate::available::{HINTS_TREE, Shell};
 use crate::control::{self, Control, ControlParts, NamespaceRow, NodeInfo};
 use crate::error::{Error, Result};
 use crate::keys::SYSTEM_TREE;
@@ -36,8 +36,8 @@ impl Cluster {
     /// Begins to listen, to speak, and to do what the map says. Does not wait for there to be a map.
     pub(crate) fn start(inner: &Arc<Inner>, settings: &ClusterSettings) -> Result<Arc<Cluster>> {
         let begun = control::has_something(&inner.store)?;
-        let has_data =
-            inner.store.tree_names().iter().any(|name| **name != *SYSTEM_TREE && **name != *control::TREE);
+        let own = [SYSTEM_TREE, control::TREE, HINTS_TREE];
+        let has_data = inner.store.tree_names().iter().any(|name| !own.contains(&&**name));
         if !begun && has_data && settings.bootstrap != Bootstrap::Alone {
             return Err(Error::Invalid(format!(
                 "{} has data, which can't be brought into a cluster of others: start it alone with --peer and let them join, or begin with an empty folder",

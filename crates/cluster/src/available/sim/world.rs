@@ -338,7 +338,8 @@ impl World {
             return None;
         }
         // As it would come over the wire.
-        let (_, _, ask) = decode_ask(encode_ask(16, self.order.print(), ask)).expect("an ask");
+        let head = Head { namespace: 16, nodes: self.order.print(), durability: None };
+        let (_, ask) = decode_ask(encode_ask(&head, ask)).expect("an ask");
         let (asker, wall) = (asker.store_id, self.wall_ms(at));
         let node = &mut self.nodes[at];
         let up = node.up.as_mut()?;
