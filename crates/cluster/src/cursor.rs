@@ -43,6 +43,11 @@ impl Cursors {
         Cursors { random, places: HashMap::new(), ages: VecDeque::new(), bytes: 0 }
     }
 
+    /// A random number: of the same dice as the cursors.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.random.u64(..)
+    }
+
     /// The place of a cursor; `None` if it was never given out, or too long ago.
     pub(crate) fn get(&self, cursor: u64) -> Option<&Place> {
         self.places.get(&cursor).map(|cursor| &cursor.place)

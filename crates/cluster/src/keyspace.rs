@@ -1,4 +1,4 @@
-//! Commands that look at all keys of a namespace: `SCAN`, `KEYS`, `DBSIZE`. They stream one snapshot, where waiting does no harm.
+//! Commands that look at all keys of a namespace: `SCAN`, `KEYS`, `DBSIZE`, `RANDOMKEY`. They stream one snapshot, where waiting does no harm.
 
 use crate::cursor::Place;
 use crate::error::Result;
@@ -6,6 +6,7 @@ use crate::keys::{USER_KEYS_END, user_key};
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::{Inner, Node};
+use crate::random_key::{random_key, weighted_start};
 use crate::session::Request;
 use bytes::Bytes;
 use kvorum_engine::{Direction, Found, Sequence, Snapshot, Tree, View};
@@ -29,9 +30,21 @@ pub(crate) struct Reading {
 }
 
 enum Kind {
-    Scan { cursor: u64, place: Place, count: u64, pattern: Option<Vec<u8>>, type_name: Option<Vec<u8>> },
-    Keys { pattern: Vec<u8> },
+    Scan {
+        cursor: u64,
+        place: Place,
+        count: u64,
+        pattern: Option<Vec<u8>>,
+        type_name: Option<Vec<u8>>,
+    },
+    Keys {
+        pattern: Vec<u8>,
+    },
     DbSize,
+    /// From these dice.
+    RandomKey {
+        seed: u64,
+    },
 }
 
 /// What was read.
@@ -52,6 +65,7 @@ pub(crate) enum Answer {
     Page(u64, Vec<Bytes>),
     Keys(Vec<Bytes>),
     Count(usize),
+    Random(Option<Bytes>),
 }
 
 impl Answer {
@@ -61,6 +75,7 @@ impl Answer {
             Answer::Page(cursor, keys) => Reply::Array(vec![Reply::bulk(cursor.to_string()), list(keys)]),
             Answer::Keys(keys) => list(keys),
             Answer::Count(count) => Reply::count(count),
+            Answer::Random(key) => key.map_or(Reply::Nil, Reply::Bulk),
         }
     }
 }
@@ -71,6 +86,7 @@ impl Reading {
         let (namespace, args) = (request.namespace, request.args);
         let kind = match kind {
             Keyspace::Keys => Kind::Keys { pattern: args.at(1).to_vec() },
+            Keyspace::RandomKey => Kind::RandomKey { seed: inner.cursors.lock().draw() },
             Keyspace::Scan => scan(inner, namespace, ScanOptions::parse(args)?)?,
             _ => Kind::DbSize,
         };
@@ -84,6 +100,7 @@ impl Reading {
     pub(crate) fn add(&self, answer: &mut Answer, key: &[u8], tag: u8) {
         match (answer, &self.kind) {
             (Answer::Count(count), _) => *count += 1,
+            (Answer::Random(random), _) => _ = random.get_or_insert_with(|| Bytes::copy_from_slice(key)),
             (Answer::Keys(keys), Kind::Keys { pattern }) if pattern_matches(pattern, key) => {
                 keys.push(Bytes::copy_from_slice(key));
             }
@@ -122,6 +139,7 @@ impl Reading {
             Kind::Scan { .. } => Answer::Page(0, Vec::new()),
             Kind::Keys { .. } => Answer::Keys(Vec::new()),
             Kind::DbSize => Answer::Count(0),
+            Kind::RandomKey { .. } => Answer::Random(None),
         }
     }
 
@@ -134,6 +152,7 @@ impl Reading {
             Kind::Scan { .. } => walk.page()?,
             Kind::Keys { pattern } => Answer::Keys(walk.keys(pattern)?),
             Kind::DbSize => Answer::Count(walk.count()?),
+            Kind::RandomKey { seed } => Answer::Random(walk.random(*seed)?),
         };
         let rests_on = match walk.expired {
             Some(expires_at) => inner.note_expiry(expires_at, self.now_ms, node.durability())?,
@@ -221,6 +240,21 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    fn random(&mut self, seed: u64) -> Result<Option<Bytes>> {
+        let (mut dice, snapshot) = (fastrand::Rng::with_seed(seed), self.snapshot);
+        let trees: Vec<&Tree> = self.inner.trees(self.reading.namespace).map(|(_, tree)| tree).collect();
+        let weights: Vec<u64> = trees.iter().map(|tree| tree.stats().entries).collect();
+        let start = weighted_start(&weights, &mut dice);
+        let (before, from) = trees.split_at(start);
+        for tree in from.iter().chain(before) {
+            let found = random_key(tree, snapshot, &mut dice, &mut |key, found| self.exists(key, found))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     fn page(&mut self) -> Result<Answer> {

@@ -31,6 +31,7 @@ mod namespaces;
 mod node;
 mod op_id;
 mod prefetch;
+mod random_key;
 mod route;
 mod runtime;
 mod session;

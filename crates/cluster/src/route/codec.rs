@@ -49,6 +49,8 @@ pub(crate) enum Work<B> {
     Keys(B),
     /// The number of keys.
     Count,
+    /// Any key.
+    RandomKey,
     /// Wait until so many members hold an item durably.
     Held { op: u64, wanted: Holders },
     /// A call of `SCAN` with a cursor that the asked node gave out. Its shard says the namespace alone.
@@ -101,6 +103,7 @@ const KEYS: u8 = 6;
 const COUNT: u8 = 7;
 const SCAN: u8 = 8;
 const HELD: u8 = 9;
+const RANDOM_KEY: u8 = 10;
 
 /// The body of an ask.
 pub(crate) fn encode_ask<B: AsRef<[u8]>>(
@@ -155,6 +158,7 @@ impl<B: AsRef<[u8]>> Work<B> {
                 put_bytes(pattern.as_ref(), to);
             }
             Work::Count => to.put_u8(COUNT),
+            Work::RandomKey => to.put_u8(RANDOM_KEY),
             Work::Scan(words) => {
                 to.put_u8(SCAN);
                 put_words(words, to);
@@ -219,6 +223,7 @@ fn get_work(from: &mut Reader) -> Result<Work<Bytes>> {
         },
         KEYS => Work::Keys(from.bytes()?),
         COUNT => Work::Count,
+        RANDOM_KEY => Work::RandomKey,
         SCAN => Work::Scan(get_words(from)?),
         HELD => Work::Held { op: from.number()?, wanted: get_holders(from)? },
         _ => return Err(Bad("a kind of work")),

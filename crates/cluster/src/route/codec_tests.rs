@@ -27,6 +27,7 @@ fn work() -> impl Strategy<Value = Work<Bytes>> {
         }),
         bytes().prop_map(Work::Keys),
         Just(Work::Count),
+        Just(Work::RandomKey),
         words().prop_map(Work::Scan),
         (any::<u64>(), holders()).prop_map(|(op, wanted)| Work::Held { op, wanted }),
     ]

@@ -8,6 +8,7 @@ use crate::cursor::{CURSOR_BITS, Place};
 use crate::keyspace::SCAN_COUNT_MAX;
 use crate::latch::ShardId;
 use crate::namespace::{Mode, NamespaceId, numbered};
+use crate::random_key::weighted_start;
 use crate::session::{Request, Written};
 use crate::transport::{CallError, Channel};
 use bytes::Bytes;
@@ -35,6 +36,7 @@ impl Router<'_> {
             Keyspace::Scan => self.scan(namespace, args).await,
             Keyspace::Keys => self.keys(namespace, args.at(1)).await,
             Keyspace::DbSize => self.count(namespace).await,
+            Keyspace::RandomKey => self.random_key(namespace).await,
             Keyspace::FlushDb => match check_flush(args) {
                 Ok(()) => self.clear(&[namespace], written).await,
                 Err(error) => Err(error),
@@ -94,6 +96,33 @@ impl Router<'_> {
             }
         }
         Ok(Reply::Array(all))
+    }
+
+    /// A shard at random, by how much of it this node knows to be there, then those behind it until one has a key.
+    async fn random_key(&self, namespace: NamespaceId) -> Outcome {
+        let shards: Vec<ShardId> =
+            ShardId::all_of(namespace).filter(|shard| self.is_wanted(*shard)).collect();
+        let inner = &*self.node.inner;
+        let known: Vec<Option<u64>> =
+            shards.iter().map(|shard| inner.tree(*shard).map(|tree| tree.stats().entries)).collect();
+        // Of those that are kept by others nothing is known but that slots are spread evenly.
+        let (sum, count) =
+            known.iter().flatten().fold((0, 0), |(sum, count), known| (sum + known, count + 1));
+        let weights: Vec<u64> = known.iter().map(|known| known.unwrap_or(1 + sum / count.max(1))).collect();
+        let start = weighted_start(&weights, &mut fastrand::Rng::with_seed(inner.cursors.lock().draw()));
+        let (before, from) = shards.split_at(start);
+        for shard in from.iter().chain(before) {
+            let asked = self.ask(*shard, namespace, Kind::Read, &Work::RandomKey, None).await;
+            match self.read(*shard, asked)? {
+                Answer::Page { keys, .. } => {
+                    if let Some(key) = keys.into_iter().next() {
+                        return Ok(Reply::Bulk(key));
+                    }
+                }
+                answer => return Err(strange(&answer)),
+            }
+        }
+        Ok(Reply::Nil)
     }
 
     fn read(&self, shard: ShardId, asked: Asked) -> Result<Answer, ErrorReply> {

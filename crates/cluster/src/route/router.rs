@@ -316,6 +316,10 @@ pub(super) async fn execute(here: &Here<'_>, work: &Work<Bytes>, id: Option<&[u8
         }
         Work::Keys(pattern) => here.whole(Whole::Keys(pattern.clone())).await,
         Work::Count => here.whole(Whole::Count).await,
+        Work::RandomKey => {
+            let seed = here.node.inner.cursors.lock().draw();
+            here.whole(Whole::RandomKey { seed }).await
+        }
         Work::Held { op, wanted } => here.held(OpId::from_version(*op), *wanted).await,
         Work::Scan(_) => Answer::Refused("ERR a scan concerns a node, not a shard".to_owned()),
     }

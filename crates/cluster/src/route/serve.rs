@@ -63,7 +63,9 @@ impl Node {
             if let Run::Keyspace(kind) = first.spec.run
                 && first.namespace.mode() == Mode::Strong
             {
-                replies.push(router.keyspace(kind, first, &mut session.written).await);
+                // Boxed: one future within the other would be deeper than compilers like.
+                let all: Boxed<'_, Reply> = Box::pin(router.keyspace(kind, first, &mut session.written));
+                replies.push(all.await);
                 continue;
             }
             // Those of one kind that follow each other: commands over all keys see what came before.

@@ -7,6 +7,7 @@ use super::under_way::UnderWay;
 use crate::error::Result;
 use crate::execute::group::{Ops, Rests};
 use crate::keyspace::{SCAN_BYTES_MAX, range};
+use crate::random_key::random_key;
 use crate::shard::Member;
 use bytes::Bytes;
 use kvorum_engine::{Found, Snapshot, Tree};
@@ -15,9 +16,18 @@ use kvorum_sync::OpId;
 
 /// What is wanted of the keys.
 pub(super) enum Whole {
-    Page { after: Option<Bytes>, looked_at_max: u32, pattern: Option<Bytes>, type_name: Option<Bytes> },
+    Page {
+        after: Option<Bytes>,
+        looked_at_max: u32,
+        pattern: Option<Bytes>,
+        type_name: Option<Bytes>,
+    },
     Keys(Bytes),
     Count,
+    /// Any key, from these dice.
+    RandomKey {
+        seed: u64,
+    },
 }
 
 /// A shard as it was at one moment.
@@ -108,6 +118,12 @@ impl Whole {
                     count += u64::from(exists(&entry?.1));
                 }
                 Answer::Count(count)
+            }
+            Whole::RandomKey { seed } => {
+                let mut dice = fastrand::Rng::with_seed(*seed);
+                let exists = &mut |_: &[u8], found: &Found| exists(found);
+                let key = random_key(&seen.tree, &seen.snapshot, &mut dice, exists)?;
+                Answer::Page { next: None, keys: key.into_iter().collect() }
             }
             Whole::Keys(pattern) => {
                 let mut keys = Vec::new();

@@ -261,8 +261,14 @@ async fn over_all_keys(here: &mut Client, there: &mut Client) {
     }
     assert_eq!(found, keys);
     assert_eq!(there.code("SCAN 12345").await, "ERR");
+    let mut drawn = BTreeSet::new();
+    for _ in 0..100 {
+        drawn.insert(text(&there.call("RANDOMKEY").await));
+    }
+    assert!(drawn.len() > 10 && drawn.is_subset(&keys), "{drawn:?}");
     assert_eq!(there.call("FLUSHALL").await, Reply::Ok);
     assert_eq!(here.call("DBSIZE").await, Reply::Integer(0));
+    assert_eq!(here.call("RANDOMKEY").await, Reply::Nil);
 }
 
 async fn reads(here: &mut Client, there: &mut Client) {

@@ -167,3 +167,19 @@ fn a_pattern_with_a_prefix_reads_only_what_begins_with_it() {
     assert_eq!(of(&mut client, b""), 0);
     assert_eq!(of(&mut client, b"*"), 901);
 }
+
+#[test]
+fn a_random_key_is_one_that_is_there() {
+    let world = World::new();
+    let mut client = Client::new(&world.open());
+    assert_eq!(client.run("RANDOMKEY")[0], Reply::Nil);
+    assert_eq!(client.run("SET only v; RANDOMKEY")[1], Reply::bulk("only"));
+    assert_eq!(client.run("DEL only; SET gone v PX 1")[0], Reply::Integer(1));
+    world.clock.add(1);
+    assert_eq!(client.run("RANDOMKEY")[0], Reply::Nil, "deleted or expired");
+    let sets: Vec<_> = (0..300).map(|i| format!("SET key:{i} v")).collect();
+    client.run(&sets.join(";"));
+    let drawn: HashSet<String> = (0..200).map(|_| client.text("RANDOMKEY")).collect();
+    assert!(drawn.len() > 20, "{drawn:?}");
+    assert!(drawn.iter().all(|key| sets.contains(&format!("SET {key} v"))), "{drawn:?}");
+}

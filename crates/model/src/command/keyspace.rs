@@ -51,6 +51,11 @@ pub(crate) const SPECS: &[CommandSpec] = &[
         .costs("O(N) where N is the number of keys in the namespace.")
         .differs("Reads one snapshot and does not hold up other commands.")
         .docs("1.0.0", "Returns all keys that match a pattern."),
+    spec("randomkey", 1, Group::Generic, Keyspace::RandomKey)
+        .flags(Flags::READONLY)
+        .tips(&["request_policy:all_shards", "nondeterministic_output"])
+        .differs("Takes the next key behind a random place between the first key and the last: not every key is as likely as every other.")
+        .docs("1.0.0", "Returns a random key."),
     spec("dbsize", 1, Group::Server, Keyspace::DbSize)
         .flags(Flags::READONLY.with(Flags::FAST))
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])

@@ -39,6 +39,7 @@ pub enum Keyspace {
     Scan,
     Keys,
     DbSize,
+    RandomKey,
     FlushDb,
     FlushAll,
 }
