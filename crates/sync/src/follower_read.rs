@@ -24,7 +24,8 @@ struct Asked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct FollowerReads {
     waiting: VecDeque<Asked>,
-    next: u64,
+    /// How many were asked in this run.
+    asked: u64,
     /// The last confirmed commit point, and when its question was sent.
     confirmed: Option<(Moment, OpId)>,
     /// A confirmed point that the checkpoint has reached, and when its question was sent.
@@ -54,10 +55,12 @@ impl FollowerReads {
             out.push(Effect::Refused { token, why: Refusal::Busy });
             return;
         }
-        self.next += 1;
+        // Counted on from this run's nonce: an answer to a read of an earlier run in the same epoch may come as late as it likes.
+        let id = core.nonce.wrapping_add(self.asked);
+        self.asked += 1;
         let epoch = core.log.epoch;
-        self.waiting.push_back(Asked { id: self.next, token, epoch, since: now, labelled, answer: None });
-        let ask = AskRead { epoch, id: self.next, checkpoint: core.log.checkpoint.op, what };
+        self.waiting.push_back(Asked { id, token, epoch, since: now, labelled, answer: None });
+        let ask = AskRead { epoch, id, checkpoint: core.log.checkpoint.op, what };
         out.send(leader, Message::AskRead(Box::new(ask)));
     }
 

@@ -55,8 +55,6 @@ use tokio::sync::{Notify, watch};
 /// A node's part in its cluster.
 pub(crate) struct Cluster {
     pub(crate) me: StoreId,
-    /// Drawn at this start.
-    nonce: u64,
     config: MemberConfig,
     table: Arc<Table>,
     store: Store,

@@ -97,7 +97,8 @@ impl Cluster {
             rows: self.rows.clone(),
             shard,
             me: self.me,
-            nonce: self.nonce,
+            // Of this opening, not of this process: a member that stood still is opened again, while what was sent to it is under way.
+            nonce: fastrand::u64(..),
             config: self.config.clone(),
         };
         let epoch = u32::try_from(inner.epoch).ok().and_then(Epoch::new).unwrap_or_default();

@@ -72,7 +72,6 @@ impl Cluster {
         let cluster = Arc::new(Cluster {
             me,
             available,
-            nonce: boot,
             config: MemberConfig::for_memory(inner.settings.memory_bytes),
             table: Arc::clone(&inner.namespaces),
             store: inner.store.clone(),

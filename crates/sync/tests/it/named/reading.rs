@@ -1,11 +1,12 @@
 //! Reads and the leases that spare their rounds; what clients are told.
 
 use kvorum_sync::{
-    Config, Effect, Input, Message, Moment, Names, OpId, Outcome, Proposal, Refusal, Rule, Token,
+    Config, Effect, Input, KeyHash, KeyState, Message, Moment, Names, OpId, Outcome, Proposal, ReadAnswer,
+    ReadWhat, Refusal, Rule, Token,
 };
 
 use super::bites;
-use crate::group::{Group, config, op, store, without};
+use crate::group::{Group, config, epoch, op, store, without};
 
 #[test]
 fn lease_grant_forgotten_on_restart() {
@@ -141,4 +142,24 @@ fn a_refusal_is_surely_not_executed() {
     let refused = Effect::Refused { token: Token(3), why: refusal };
     assert_eq!(group.member(2).told, vec![refused]);
     assert!(group.network.is_empty());
+}
+
+#[test]
+fn an_answer_to_an_earlier_run_is_not_taken_for_another() {
+    let mut group = Group::led(&config());
+    let asks = |token, key| Input::FollowerRead {
+        token: Token(token),
+        what: ReadWhat::Keys(Names::one(KeyHash(key))),
+        labelled: false,
+    };
+    group.input(3, asks(1, 1));
+    group.crash(3);
+    group.start(3);
+    group.run();
+    group.told(3);
+    group.input(3, asks(2, 2));
+    // The leader's answer to the first read, which nobody waits for any more.
+    let late = ReadAnswer { epoch: epoch(1), id: 1, keys: Names::one(KeyState::default()) };
+    group.input(3, Input::Message { from: store(1), message: Message::ReadAnswer(Box::new(late)) });
+    assert!(group.told(3).is_empty(), "the second read has no answer yet");
 }
