@@ -48,6 +48,9 @@ mod transaction;
 mod transport;
 mod upkeep;
 
+#[doc(hidden)]
+pub use control::rehearsal;
+
 pub use commit::Commit;
 pub use consistency::{Consistency, InForce, ReadMode, durability_of_word, durability_word};
 pub use entity::{Entity, Entry, Quorum, Range};

@@ -22,6 +22,7 @@ mod placement;
 mod planner;
 mod propose;
 mod raft;
+pub mod rehearsal;
 mod report;
 mod shell;
 mod state_machine;

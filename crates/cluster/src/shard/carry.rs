@@ -2,6 +2,7 @@
 
 use super::member::Member;
 use super::outbox::{Done, MemberReport, Outbox, Send};
+use super::planted::MemberRule;
 use super::propose::SILENT;
 use super::wire::ShardMessage;
 use super::writes::Payload;
@@ -43,6 +44,10 @@ impl Member {
             Effect::Deposed => {
                 self.recent.clear();
                 out.deposed = true;
+                if !self.config.holds(MemberRule::DeposedClientsWait) {
+                    let waiting = std::mem::take(&mut self.clients);
+                    out.done.extend(waiting.into_values().map(|token| (token, Done::Cancelled)));
+                }
             }
             Effect::Visible { checkpoint } => self.show(checkpoint.op, out),
             Effect::ReadReady { token } => out.done.push((token, Done::ReadReady)),
@@ -124,7 +129,11 @@ impl Member {
         };
         let send = Send { to, lane, message: ShardMessage { message, payload } };
         match after {
-            After::Durable(record) if !self.records.is_durable(record) => self.records.hold(record, send),
+            After::Durable(record)
+                if !self.records.is_durable(record) && self.config.holds(MemberRule::AnswerAfterDurable) =>
+            {
+                self.records.hold(record, send);
+            }
             _ => out.sends.push(send),
         }
     }

@@ -1,5 +1,6 @@
 //! Limits and times of a member.
 
+use super::planted::MemberRule;
 use kvorum_sync::Config;
 
 /// Plain numbers, each with its unit in its name. Those of the core are to be the same on all members.
@@ -19,6 +20,9 @@ pub struct MemberConfig {
     pub tombstone_micros: u64,
     /// How long a checkpoint's record may wait for others to become durable together.
     pub lazy_micros: u64,
+    /// Rules switched off, to show that their absence is noticed.
+    #[cfg(feature = "planted")]
+    pub planted: super::planted::MemberPlanted,
 }
 
 impl MemberConfig {
@@ -35,7 +39,23 @@ impl MemberConfig {
             staged_bytes_max: share(10, 1 << 20, 1 << 30),
             tombstone_micros: 600_000_000,
             lazy_micros: 200_000,
+            #[cfg(feature = "planted")]
+            planted: super::planted::MemberPlanted::default(),
         }
+    }
+
+    /// Whether a rule holds: always, outside tests with the `planted` feature.
+    #[cfg(feature = "planted")]
+    pub(super) const fn holds(&self, rule: MemberRule) -> bool {
+        self.planted.holds(rule)
+    }
+
+    /// Whether a rule holds: always, outside tests with the `planted` feature.
+    #[cfg(not(feature = "planted"))]
+    #[inline]
+    #[expect(clippy::unused_self, reason = "the planted build asks its settings")]
+    pub(super) const fn holds(&self, _rule: MemberRule) -> bool {
+        true
     }
 }
 

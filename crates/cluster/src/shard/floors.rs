@@ -36,9 +36,10 @@ impl Floors {
         self.tombstones
     }
 
-    /// The floors of a tree that is new here.
-    pub(super) fn new_tree(&mut self) {
-        *self = Floors::default();
+    /// The floors of a tree that is new here, and of which no history at or below `history` is given out: it may have been cut elsewhere, or in an
+    /// earlier run.
+    pub(super) fn of_tree(history: OpId) -> Floors {
+        Floors { history, ..Floors::default() }
     }
 
     /// Remembers the durable checkpoint. When there are too many moments, every other one goes.

@@ -21,6 +21,7 @@ mod note;
 mod open;
 mod outbox;
 mod persist;
+mod planted;
 mod propose;
 mod read;
 mod recent;
@@ -37,6 +38,9 @@ pub use jobs::{Job, JobDone};
 pub use member::Member;
 pub use open::MemberParts;
 pub use outbox::{Done, MemberInput, MemberReport, Outbox, Send};
+#[cfg(feature = "planted")]
+pub use planted::MemberPlanted;
+pub use planted::MemberRule;
 pub use propose::Draft;
 pub use rows::Rows;
 pub use status::{MemberRole, MemberStatus};

@@ -7,6 +7,7 @@ use super::floors::Floors;
 use super::member::Member;
 use super::note::{self, Came};
 use super::outbox::Outbox;
+use super::planted::MemberRule;
 use super::recent::Recent;
 use super::row::Row;
 use super::rows::Rows;
@@ -50,14 +51,15 @@ impl Member {
         let tree = own_tree(&parts, found.as_ref())?;
         clean_up(&*parts.fs, parts.store.path(), parts.shard)?;
         let row = found.unwrap_or_else(|| Row { tree: tree.id(), ..Row::default() });
-        let (durable, tail) = recovered(&tree, &row)?;
+        let (durable, tail) = recovered(&tree, &row, &parts.config)?;
         let mut effects = Effects::new();
         let MemberParts { store, fs, rows, shard, me, nonce, config } = parts;
         let replica = Replica::recover(me, nonce, config.core.clone(), &durable, true, now, &mut effects);
-        let mut floors = Floors::default();
-        floors.checkpoint_durable(row.checkpoint.op, row.checkpoint.time);
-        // The last transfer may have brought items in part: nothing below is given out one by one.
+        // The last transfer may have brought items in part, and the last run may have cut the history up to the checkpoint: nothing below is given
+        // out.
         let (floor, gc_floor) = (row.floor.max(row.checkpoint.op), row.gc_floor);
+        let mut floors = Floors::of_tree(floor);
+        floors.checkpoint_durable(row.checkpoint.op, row.checkpoint.time);
         let mut member = Member {
             store,
             fs,
@@ -154,8 +156,11 @@ pub(super) const MADE: char = '~';
 type Tail = BTreeMap<OpId, Bytes>;
 
 /// The core's durable state, and the notes of the tail.
-fn recovered(tree: &Tree, row: &Row) -> Result<(Durable, Tail)> {
+fn recovered(tree: &Tree, row: &Row, config: &MemberConfig) -> Result<(Durable, Tail)> {
     let (mut durable, mut tail) = (row.durable(), Tail::new());
+    if !config.holds(MemberRule::TailFromNotes) {
+        return Ok((durable, tail));
+    }
     for (version, bytes) in tree.notes(row.checkpoint.op.version() + 1..)? {
         let op = OpId::from_version(version);
         let note = note::decode(op, &bytes).map_err(|expected| {

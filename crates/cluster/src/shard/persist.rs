@@ -1,9 +1,11 @@
 //! Records, as batches of the store.
 
 use super::carry::Beside;
+use super::floors::Floors;
 use super::member::Member;
 use super::note::{self, Came};
 use super::outbox::Outbox;
+use super::planted::MemberRule;
 use super::transfer::Work;
 use super::writes::{Payload, Writes};
 use kvorum_engine::{Batch, Durability as Class};
@@ -88,6 +90,7 @@ impl Member {
                     out.must_be_durable(sequence);
                 }
             }
+            Err(_) if !self.config.holds(MemberRule::HaltWhenRefused) => {}
             Err(error) => self.halt(error, out),
         }
     }
@@ -108,6 +111,7 @@ impl Member {
         for op in &adoption.retract {
             // What the installed files hold at or below their ceiling is final, whatever the member had of it.
             if *op > self.receiver.installed_upto()
+                && self.config.holds(MemberRule::RetractValues)
                 && let Some(note) = self.note_of(*op)
             {
                 note.retract(batch, &self.tree);
@@ -120,6 +124,10 @@ impl Member {
                 return Err(kvorum_engine::Error::Invalid(format!(
                     "item {op} of the adopted basis was not staged"
                 )));
+            };
+            let payload = match self.config.holds(MemberRule::AdoptValues) {
+                true => payload,
+                false => Writes::new().finish(),
             };
             self.add_item(batch, item, &payload);
         }
@@ -137,7 +145,7 @@ impl Member {
 
     fn replace_tree(&mut self, tree: kvorum_engine::Tree, out: &mut Outbox) -> kvorum_engine::Tree {
         out.tree = Some(tree.clone());
-        self.floors.new_tree();
+        self.floors = Floors::of_tree(self.row.floor);
         std::mem::replace(&mut self.tree, tree)
     }
 

@@ -3,6 +3,7 @@
 use super::carry::Beside;
 use super::member::Member;
 use super::outbox::Outbox;
+use super::planted::MemberRule;
 use super::writes::Writes;
 use kvorum_engine::{Batch, Sequence};
 use kvorum_sync::{Input, Moment, Names, OpId, Proposal, Refusal, RoleName, Token};
@@ -98,6 +99,9 @@ impl Member {
 
     /// The shard's time for a wall clock, Unix milliseconds: it never falls, and expiry is judged by it.
     pub fn time_ms(&self, wall_ms: u64) -> u64 {
+        if !self.config.holds(MemberRule::TimeNeverFalls) {
+            return wall_ms;
+        }
         wall_ms.max(self.replica.shard_time())
     }
 
@@ -109,6 +113,7 @@ impl Member {
     /// Whether a version that was found in the tree may yet be taken back: an answer that saw it rests on it.
     pub fn is_pending(&self, version: u64) -> bool {
         !self.replica.is_committed(OpId::from_version(version))
+            && self.config.holds(MemberRule::PendingUntilCommitted)
     }
 
     /// The newest clear that is not known to be committed: what it hides rests on it (leader).

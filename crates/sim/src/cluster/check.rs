@@ -12,7 +12,44 @@ use crate::tree::{Key, Value};
 /// What a view at a checkpoint showed: its digest, and every key's value.
 pub(super) type Seen = BTreeMap<OpId, (Digest, Vec<(u64, Value)>)>;
 
+/// When items were evaluated, by the shard's time; those that are known to be committed and those that are not.
+#[derive(Default)]
+pub(super) struct Times {
+    proposed: BTreeMap<OpId, u64>,
+    committed: BTreeMap<OpId, u64>,
+}
+
+impl Times {
+    pub(super) fn proposed(&mut self, op: OpId, time_ms: u64) {
+        self.proposed.insert(op, time_ms);
+    }
+
+    /// An item is committed. Answers a pair of items between which time fell.
+    fn committed(&mut self, op: OpId) -> Option<[(OpId, u64); 2]> {
+        let time = self.proposed.remove(&op)?;
+        self.committed.insert(op, time);
+        let pair =
+            |&before: &(OpId, u64), &after: &(OpId, u64)| (before.1 > after.1).then_some([before, after]);
+        let before = self.committed.range(..op).next_back().map(|(op, time)| (*op, *time));
+        let after = self.committed.range(op..).nth(1).map(|(op, time)| (*op, *time));
+        let here = (op, time);
+        before.and_then(|before| pair(&before, &here)).or_else(|| after.and_then(|after| pair(&here, &after)))
+    }
+}
+
 impl World {
+    /// Commands are evaluated at times that never fall.
+    pub(super) fn committed(&mut self, op: OpId) {
+        if let Some([before, after]) = self.times.committed(op) {
+            self.fail(|| {
+                format!(
+                    "time: {} was evaluated at {} ms, and {} at {} ms",
+                    before.0, before.1, after.0, after.1
+                )
+            });
+        }
+    }
+
     /// A member's checkpoint moved: if it may be read, it shows what every other one shows there.
     pub(super) fn see(&mut self, node: usize, op: OpId) {
         let Some(up) = &self.nodes[node].up else { return };
@@ -56,7 +93,7 @@ impl World {
             }
             self.see(node, end);
         }
-        if self.control.next_step().is_some() {
+        if self.plane.is_changing() {
             return Some("members are still to be changed".into());
         }
         let busy = self.clients.iter().find(|client| !client.is_done());

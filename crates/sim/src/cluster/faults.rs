@@ -1,10 +1,10 @@
-//! What goes wrong, and what the control plane does about it.
+//! What goes wrong.
 
 use kvorum_cluster::shard::MemberInput;
 use kvorum_engine::fs::sim::SimFs;
-use kvorum_sync::{Members, StepDown, StoreId};
+use kvorum_sync::{StepDown, StoreId};
 
-use super::{CONTROL_MICROS, Event, World};
+use super::{Event, World};
 use crate::plan::Fault;
 
 impl World {
@@ -25,6 +25,10 @@ impl World {
             Fault::Pause { node } => self.nodes[node].paused_until = until,
             Fault::Cut { from, to } if from != to => self.cut((from, to), until),
             Fault::Isolate { node } => {
+                // From the control plane, too, or not.
+                if self.dice.chance(0.5) {
+                    self.nodes[node].unheard_until = until;
+                }
                 for other in (0..self.nodes.len()).filter(|other| *other != node) {
                     self.cut((node, other), until);
                     self.cut((other, node), until);
@@ -45,17 +49,55 @@ impl World {
             }
             // Those that are after something else than the members' own work.
             Fault::Cut { .. } | Fault::Flip { .. } => {}
-            Fault::Nominate | Fault::Depose { .. } | Fault::Pivot { .. } => {
-                self.control.wanted = self.control.wanted.or(Some(self.control.register.epoch()));
+            Fault::Nominate => self.plane.disturb(),
+            Fault::Depose { restart } => self.depose(restart, until),
+            Fault::Pivot { third, both } => self.pivot(third, both, until),
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &usize| self.leads(*node);
+        (0..self.nodes.len()).filter(|node| leads(node).is_some()).max_by_key(leads)
+    }
+
+    fn depose(&mut self, restart: bool, until: u64) {
+        let Some(leader) = self.leader() else { return };
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != leader).collect();
+        for &other in &others {
+            self.cut((leader, other), until);
+            self.cut((other, leader), until);
+            if restart {
+                let soon = self.now + self.dice.range(1_000, 20_000);
+                self.crash(other, true, soon);
             }
         }
+        self.name_one_of(&others, if restart { 21_000..45_000 } else { 500..25_000 });
+    }
+
+    fn pivot(&mut self, third: usize, both: bool, until: u64) {
+        let Some(leader) = self.leader() else { return };
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != leader).collect();
+        if others.len() < 2 {
+            return;
+        }
+        let third = others.remove(third % others.len());
+        self.cut((leader, others[0]), until);
+        self.cut((others[0], leader), until);
+        self.nodes[third].slow_until = self.now + 120_000;
+        let dies = self.now + self.dice.range(10_000, 120_000);
+        let lasts = self.dice.range(2_000, 30_000);
+        self.at(dies, Event::Fault(Fault::PowerLoss { node: third }, lasts));
+        if both {
+            self.at(dies, Event::Fault(Fault::Crash { node: leader }, until.saturating_sub(dies)));
+        }
+        let patience = self.dice.range(1_000, 100_000);
+        self.name_one_of(&others[..1], 500..patience);
     }
 
     /// Another store comes up in the place of one, on an empty device.
     fn wipe(&mut self, node: usize, until: u64) {
         let old = self.nodes[node].store_id;
-        let settled = self.control.next_step().is_none() && self.control.register.current().contains(old);
-        if !settled || self.nodes.len() < 3 || self.nodes[node].up.is_none() {
+        if !self.plane.may_lose(old) || self.nodes.len() < 3 || self.nodes[node].up.is_none() {
             return;
         }
         self.crash(node, true, until);
@@ -63,11 +105,7 @@ impl World {
         self.next_store += 1;
         self.nodes[node].store_id = fresh;
         self.nodes[node].fs = SimFs::new(self.dice.any());
-        for store in &mut self.control.target {
-            if *store == old {
-                *store = fresh;
-            }
-        }
+        self.plane.lose(old, fresh);
     }
 
     fn cut(&mut self, cut: (usize, usize), until: u64) {
@@ -84,52 +122,5 @@ impl World {
                 self.tell_peers(cut.0, cut.1);
             }
         }
-    }
-
-    /// The control plane looks after the shard.
-    pub(super) fn control_turn(&mut self) {
-        self.after(CONTROL_MICROS, Event::Control);
-        let up = self.nodes.iter().filter(|node| node.up.is_some() && node.paused_until <= self.now);
-        let runs: Vec<(StoreId, u64)> = up.map(|node| (node.store_id, node.boot)).collect();
-        let alive: Vec<StoreId> = runs.iter().map(|(store, _)| *store).collect();
-        if self.control.is_due(self.now, &runs) {
-            let members = self.control.register.current().as_slice().to_vec();
-            self.nominate(&members, &alive);
-            return;
-        }
-        let Some((epoch, leader)) = self.control.leader else { return };
-        if epoch < self.control.register.epoch() || !alive.contains(&leader) {
-            return;
-        }
-        let Some(next) = self.control.next_step() else { return };
-        let added = next.iter().copied().find(|store| !self.control.register.current().contains(*store));
-        let Some(node) = self.index_of(leader) else { return };
-        match added {
-            None => self.nominate(&next, &alive),
-            Some(added) if self.control.learner != Some(added) => {
-                self.control.learner = Some(added);
-                let boot = self.nodes[node].boot;
-                let input = MemberInput::Learners(Members::of(&[added]));
-                self.after(2_000, Event::Input { node, boot, input });
-            }
-            Some(added) => {
-                let up = self.nodes[node].up.as_ref();
-                if up.is_some_and(|up| up.member.is_caught_up(added)) {
-                    self.nominate(&next, &alive);
-                }
-            }
-        }
-    }
-
-    fn nominate(&mut self, members: &[StoreId], alive: &[StoreId]) {
-        let named = self.control.nominate(self.now, members, alive, &mut self.dice);
-        let Some((manager, epoch, membership)) = named else { return };
-        self.trace.line(self.now, || {
-            format!("the control plane names {manager} manager of {epoch} with {:?}", membership.new)
-        });
-        let Some(node) = self.index_of(manager) else { return };
-        let boot = self.nodes[node].boot;
-        let delay = self.dice.range(500, 20_000);
-        self.after(delay, Event::Input { node, boot, input: MemberInput::Nominate { epoch, membership } });
     }
 }

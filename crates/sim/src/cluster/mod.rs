@@ -3,28 +3,34 @@
 
 mod check;
 mod client;
+mod duties;
 mod faults;
 mod node;
+mod plane;
 mod serve;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
-use kvorum_cluster::shard::{Job, MemberInput};
+use kvorum_cluster::rehearsal::Heartbeat;
+use kvorum_cluster::shard::{Job, MemberConfig, MemberInput};
 use kvorum_sync::{Epoch, Moment, StoreId};
 
-use crate::control::{Control, Report};
+use crate::control::Report;
 use crate::dice::Dice;
 use crate::history::Operation;
 use crate::linear::{Verdict, check};
 use crate::plan::{Fault, Plan};
 use crate::run::Outcome;
 use crate::trace::Trace;
-use check::Seen;
+use check::{Seen, Times};
 use client::Client;
 use node::Node;
+use plane::Plane;
 use serve::{Reply, Request};
+
+pub use duties::Duties;
 
 const TICK_MICROS: u64 = 10_000;
 const CONTROL_MICROS: u64 = 50_000;
@@ -48,6 +54,8 @@ enum Event {
     Space { node: usize },
     Control,
     Hears(Report),
+    Beat { node: usize, boot: u64 },
+    Heartbeat { from: StoreId, to: Option<usize>, beat: Heartbeat },
     Turn { client: u32 },
     Asks { node: usize, request: Request },
     Answers { client: u32, attempt: u64, reply: Reply },
@@ -57,12 +65,15 @@ enum Event {
 struct World {
     now: u64,
     plan: Plan,
+    config: MemberConfig,
+    duties: Duties,
     nodes: Vec<Node>,
     clients: Vec<Client>,
-    control: Control,
+    plane: Plane,
     cuts: BTreeMap<(usize, usize), u32>,
     led: BTreeMap<Epoch, (StoreId, u64)>,
     seen: Seen,
+    times: Times,
     history: Vec<Operation>,
     trace: Trace,
     dice: Dice,
@@ -79,13 +90,40 @@ struct World {
 /// The plan of a seed.
 #[must_use]
 pub fn plan_of(seed: u64) -> Plan {
-    Plan::mixed(seed)
+    match seed % 8 {
+        0 => Plan::deposed(seed),
+        3 => Plan::pivot(seed),
+        _ => Plan::mixed(seed),
+    }
 }
 
-/// Runs a plan.
+/// The members' settings for a plan.
+#[must_use]
+pub fn config_of(plan: &Plan) -> MemberConfig {
+    let mut core = crate::run::config_of(plan);
+    if Plane::is_planner(plan) {
+        // Nodes have no leases: the planner does not know that a leader with one keeps all others from leading.
+        core.lease_micros = None;
+    }
+    MemberConfig {
+        core,
+        piece_bytes: 200,
+        tombstone_micros: 500_000,
+        lazy_micros: 20_000,
+        ..MemberConfig::default()
+    }
+}
+
+/// Runs a plan with sound members.
 #[must_use]
 pub fn run_plan(plan: &Plan, keep_lines: bool) -> Outcome {
-    let mut world = World::new(plan.clone());
+    run_with(plan, config_of(plan), Duties::default(), keep_lines)
+}
+
+/// Runs a plan with other settings of the members, or nodes that don't do all that they owe them.
+#[must_use]
+pub fn run_with(plan: &Plan, config: MemberConfig, duties: Duties, keep_lines: bool) -> Outcome {
+    let mut world = World::new(plan.clone(), config, duties);
     if keep_lines {
         world.trace.lines = Some(Vec::new());
     }
@@ -110,21 +148,24 @@ pub fn run_plan(plan: &Plan, keep_lines: bool) -> Outcome {
 }
 
 impl World {
-    fn new(plan: Plan) -> World {
+    fn new(plan: Plan, config: MemberConfig, duties: Duties) -> World {
         let mut dice = Dice::new(plan.seed ^ 0x636c_7573);
         let nodes: Vec<Node> =
-            (0..plan.members).map(|at| Node::new(StoreId(at as u64 + 1), dice.any())).collect();
+            (0..plan.members).map(|at| Node::new(StoreId(at as u64 + 1), plan.skew, &mut dice)).collect();
         let stores: Vec<StoreId> = nodes.iter().map(|node| node.store_id).collect();
         let clients = (0..plan.clients).map(|id| Client::new(id, &plan)).collect();
         World {
             now: 0,
+            config,
+            duties,
             next_store: plan.members as u64 + 1,
             nodes,
             clients,
-            control: Control::new(&stores),
+            plane: Plane::of(&plan, &stores),
             cuts: BTreeMap::new(),
             led: BTreeMap::new(),
             seen: Seen::default(),
+            times: Times::default(),
             history: Vec::new(),
             trace: Trace::default(),
             dice,
@@ -195,8 +236,14 @@ impl World {
         self.at(self.now + micros, event);
     }
 
-    fn moment(&self) -> Moment {
-        Moment(1_000_000 + self.now)
+    /// What the monotonic clock of a node says.
+    fn moment(&self, node: usize) -> Moment {
+        Moment(1_000_000 + self.now * self.nodes[node].speed / 1000)
+    }
+
+    /// What its wall clock says, in milliseconds: another one after each start, where clocks differ.
+    fn wall_ms(&self, node: usize) -> u64 {
+        self.moment(node).0 / 1000 + self.nodes[node].ahead_ms
     }
 
     fn turn(&mut self, until: u64) -> bool {
@@ -217,7 +264,9 @@ impl World {
     fn node_of(&self, event: &Event) -> Option<usize> {
         match event {
             Event::Arrives { to, .. } => self.index_of(*to),
+            Event::Heartbeat { to, .. } => *to,
             Event::Tick { node, .. }
+            | Event::Beat { node, .. }
             | Event::Upkeep { node, .. }
             | Event::Synced { node, .. }
             | Event::Job { node, .. }
@@ -251,7 +300,13 @@ impl World {
             Event::Heal { cut } => self.heal(cut),
             Event::Space { node } => self.nodes[node].fs.set_capacity(u64::MAX / 2),
             Event::Control => self.control_turn(),
-            Event::Hears(report) => self.control.hear(report),
+            Event::Hears(report) => {
+                if let Plane::Script(script) = &mut self.plane {
+                    script.hear(report);
+                }
+            }
+            Event::Beat { node, boot } => self.beat(node, boot),
+            Event::Heartbeat { from, to, beat } => self.heartbeat(from, to, beat),
             Event::Turn { client } => self.client_turn(client),
             Event::Asks { node, request } => self.asks(node, request),
             Event::Answers { client, attempt, reply } => self.answers(client, attempt, reply),

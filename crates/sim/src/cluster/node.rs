@@ -6,19 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kvorum_cluster::shard::{
-    Job, Member, MemberConfig, MemberInput, MemberParts, MemberReport, Outbox, Rows, ShardId, wire,
-};
+use kvorum_cluster::rehearsal::NodeSide;
+use kvorum_cluster::shard::{Job, Member, MemberInput, MemberParts, Outbox, Rows, ShardId, wire};
 use kvorum_engine::fs::sim::SimFs;
 use kvorum_engine::{Durability, Error, Parts, Settings, Store};
 use kvorum_sync::{Alarm, StoreId, Token};
 
 use super::serve::{Reply, Request};
 use super::{Event, TICK_MICROS, UPKEEP_MICROS, World};
-use crate::control::Report;
-use crate::run::config_of;
+use crate::dice::Dice;
 
-pub(super) const SHARD: ShardId = ShardId { namespace: 0, place: 3 };
+pub(super) const SHARD: ShardId = ShardId { namespace: 0, place: 0 };
 
 /// A request that waits, with the answer that its evaluation saw.
 pub(super) type Asked = (Request, Option<Reply>);
@@ -29,6 +27,9 @@ pub(super) struct Up {
     rows: Rows,
     pub(super) member: Member,
     syncing: bool,
+    pub(super) side: NodeSide,
+    /// When it last looked for what is to be repeated.
+    pub(super) looked: u64,
     pub(super) requests: BTreeMap<Token, Asked>,
     pub(super) tokens: u64,
 }
@@ -41,11 +42,29 @@ pub(super) struct Node {
     pub(super) up: Option<Up>,
     pub(super) paused_until: u64,
     pub(super) slow_until: u64,
+    /// The control plane hears nothing from it.
+    pub(super) unheard_until: u64,
+    /// Of its monotonic clock, in thousandths.
+    pub(super) speed: u64,
+    /// By how much its wall clock is ahead of that, in milliseconds.
+    pub(super) ahead_ms: u64,
+    skewed: bool,
 }
 
 impl Node {
-    pub(super) fn new(store_id: StoreId, seed: u64) -> Node {
-        Node { store_id, fs: SimFs::new(seed), boot: 0, up: None, paused_until: 0, slow_until: 0 }
+    pub(super) fn new(store_id: StoreId, skewed: bool, dice: &mut Dice) -> Node {
+        Node {
+            store_id,
+            fs: SimFs::new(dice.any()),
+            boot: 0,
+            up: None,
+            paused_until: 0,
+            slow_until: 0,
+            unheard_until: 0,
+            speed: if skewed { dice.range(960, 1041) } else { 1000 },
+            ahead_ms: 0,
+            skewed,
+        }
     }
 }
 
@@ -60,14 +79,7 @@ fn settings() -> Settings {
 
 impl World {
     fn parts(&mut self, node: usize, store: &Store, rows: &Rows) -> MemberParts {
-        let core = config_of(&self.plan);
-        let config = MemberConfig {
-            core,
-            piece_bytes: 200,
-            tombstone_micros: 500_000,
-            lazy_micros: 20_000,
-            ..MemberConfig::default()
-        };
+        let config = self.config.clone();
         let at = &self.nodes[node];
         MemberParts {
             store: store.clone(),
@@ -111,7 +123,7 @@ impl World {
         // What an earlier member wrote counts as durable for the next one: so it has to be.
         let synced = store.commit_at(store.visible(), Durability::Synced).wait();
         let parts = self.parts(node, &store, &rows);
-        let (now, mut out) = (self.moment(), Outbox::default());
+        let (now, mut out) = (self.moment(node), Outbox::default());
         let opened = synced
             .map_err(|error| error.to_string())
             .and_then(|()| Member::open(parts, now, &mut out).map_err(|error| error.to_string()));
@@ -125,7 +137,12 @@ impl World {
         };
         let at = &mut self.nodes[node];
         at.boot += 1;
-        at.up = Some(Up { store, rows, member, syncing: false, requests: BTreeMap::new(), tokens: 0 });
+        at.ahead_ms = if at.skewed { self.dice.range(0, 5_000) } else { 0 };
+        let side = self.enter(node);
+        let (requests, syncing) = (BTreeMap::new(), false);
+        let up = Up { store, rows, member, syncing, side, looked: self.now, requests, tokens: 0 };
+        let at = &mut self.nodes[node];
+        at.up = Some(up);
         let (boot, id) = (at.boot, at.store_id);
         self.trace.line(self.now, || format!("{id} starts (run {boot})"));
         self.carry_out(node, out);
@@ -160,7 +177,7 @@ impl World {
     }
 
     pub(super) fn step(&mut self, node: usize, input: MemberInput) {
-        let (now, id) = (self.moment(), self.nodes[node].store_id);
+        let (now, id) = (self.moment(node), self.nodes[node].store_id);
         let Some(up) = &mut self.nodes[node].up else { return };
         if !matches!(input, MemberInput::Tick) {
             self.trace.line(self.now, || format!("{id} ← {input:?}"));
@@ -193,26 +210,18 @@ impl World {
         }
     }
 
-    fn repeat_lead(&mut self, node: usize) {
-        let Some(epoch) = self.leads(node) else { return };
-        let known = self.control.leader.is_some_and(|(led, _)| led >= epoch);
-        if !known && (self.now / TICK_MICROS).is_multiple_of(32) {
-            let (store, boot) = (self.nodes[node].store_id.0, self.nodes[node].boot);
-            self.report(Report::Leads { epoch: epoch.get(), store, boot });
-        }
-    }
-
     /// Floors rise, tables are flushed and compacted.
     pub(super) fn upkeep(&mut self, node: usize, boot: u64) {
-        let now = self.moment();
+        let now = self.moment(node);
         if self.nodes[node].boot != boot {
             return;
         }
         self.after(UPKEEP_MICROS, Event::Upkeep { node, boot });
         let (flushes, collects) = (self.dice.chance(0.3), self.plan.collect && self.dice.chance(0.7));
+        let history_micros = self.dice.range(0, 60_000);
         let Some(up) = &mut self.nodes[node].up else { return };
         let mut out = Outbox::default();
-        let kept = if collects { up.member.upkeep(now, 30_000, &mut out) } else { Ok(()) };
+        let kept = if collects { up.member.upkeep(now, history_micros, &mut out) } else { Ok(()) };
         // A device that is full lets nothing be written; the log says so to those who write.
         let flushed = if flushes { up.store.flush() } else { up.store.run_background().map(|_| ()) };
         let id = self.nodes[node].store_id;
@@ -243,8 +252,14 @@ impl World {
         if self.nodes[node].boot != boot {
             return;
         }
+        let syncs = self.duties.syncs_before_durable;
         let Some(up) = &mut self.nodes[node].up else { return };
         up.syncing = false;
+        if !syncs {
+            let written = up.store.visible();
+            self.step(node, MemberInput::Durable(written));
+            return;
+        }
         match up.store.commit_at(up.store.visible(), Durability::Synced).wait() {
             Ok(()) => {
                 let sequence = up.store.synced();
@@ -275,11 +290,12 @@ impl World {
             self.done(node, token, done);
         }
         for job in out.jobs {
-            let micros = self.dice.range(50, 3_000);
+            let slow = self.dice.chance(0.1);
+            let micros = if slow { self.dice.range(3_000, 80_000) } else { self.dice.range(50, 3_000) };
             self.after(micros, Event::Job { node, boot, job: Box::new(job) });
         }
         for report in out.reports {
-            self.told(node, report);
+            self.noticed(node, report);
         }
         for alarm in out.alarms {
             if !matches!(alarm, Alarm::NoSource) {
@@ -308,24 +324,6 @@ impl World {
         if !up.syncing {
             up.syncing = true;
             self.after(micros, Event::Synced { node, boot });
-        }
-    }
-
-    fn told(&mut self, node: usize, report: MemberReport) {
-        let (store, boot) = (self.nodes[node].store_id, self.nodes[node].boot);
-        match report {
-            MemberReport::Led { epoch } => {
-                if let Some(other) = self.led.insert(epoch, (store, boot))
-                    && other != (store, boot)
-                {
-                    self.fail(|| format!("one leader per epoch: {epoch} was led by {other:?} and {store}"));
-                }
-                self.report(Report::Leads { epoch: epoch.get(), store: store.0, boot });
-            }
-            MemberReport::Wants { above, .. } => self.report(Report::Wants { above: above.get() }),
-            MemberReport::LeaderMissing { epoch, .. } => {
-                self.report(Report::Wants { above: epoch.get() });
-            }
         }
     }
 }

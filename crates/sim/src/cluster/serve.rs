@@ -101,7 +101,7 @@ impl World {
     }
 
     fn stale(&mut self, node: usize, key: Key) -> Option<Reply> {
-        let now = self.moment();
+        let now = self.moment(node);
         let up = self.nodes[node].up.as_mut()?;
         let (at, age) = up.member.stale_view(now)?;
         let reply = age.and_then(|age| {
@@ -133,7 +133,11 @@ impl World {
 
     /// A reply without effects waits for what it saw.
     fn wait(&mut self, node: usize, token: Token, (request, reply): (Request, Reply), rests: &[OpId]) {
-        let now = self.moment();
+        if !self.duties.waits_for_reads {
+            self.answer(&request, reply);
+            return;
+        }
+        let now = self.moment(node);
         let Some(up) = &mut self.nodes[node].up else { return };
         up.requests.insert(token, (request, Some(reply)));
         let mut out = Outbox::default();
@@ -163,13 +167,15 @@ impl World {
     }
 
     fn propose(&mut self, node: usize, token: Token, request: Request, writes: Writes, reads: Names<OpId>) {
-        let (now, wall_ms) = (self.moment(), self.now / 1000);
+        let (now, wall_ms) = (self.moment(node), self.wall_ms(node));
+        let tells = self.duties.tells_of_lost_batch;
         let Some(up) = &mut self.nodes[node].up else { return };
         let refused = Reply::Refused { leader: up.member.leader() };
         if up.store.admission().is_err() {
             self.answer(&request, refused);
             return;
         }
+        let time_ms = up.member.time_ms(wall_ms);
         let (mut batch, mut out) = (Batch::new(), Outbox::default());
         let draft = Draft { token: Some(token), wall_ms, writes, reads };
         match up.member.propose(now, draft, &mut batch, &mut out) {
@@ -178,11 +184,15 @@ impl World {
                 self.carry_out(node, out);
                 return;
             }
-            Ok(op) => up.requests.insert(token, (request, Some(Reply::Done { version: op.version() }))),
-        };
+            Ok(op) => {
+                self.times.proposed(op, time_ms);
+                up.requests.insert(token, (request, Some(Reply::Done { version: op.version() })));
+            }
+        }
         match up.store.write_admitted(&batch, Durability::Synced) {
             Ok(commit) => up.member.stored(commit.sequence(), &mut out),
-            Err(error) => up.member.lost(error, &mut out),
+            Err(error) if tells => up.member.lost(error, &mut out),
+            Err(_) => up.member.stored(up.store.visible(), &mut out),
         }
         self.carry_out(node, out);
     }
@@ -201,12 +211,15 @@ impl World {
                 let state = keys.as_slice().first().copied().unwrap_or_default();
                 let labelled = matches!(request.asks, Asks::Read(Mode::Labelled));
                 let Some(up) = &self.nodes[node].up else { return };
+                let named = self.duties.reads_named_view;
+                let state = if named { state } else { KeyState { committed: OpId::ZERO, ..state } };
                 read_here(up, request.key, labelled, checkpoint, state).unwrap_or(refused)
             }
             Done::Cancelled | Done::Again | Done::Refused(_) | Done::Held(_) | Done::AtLeader(_) => refused,
         };
-        if matches!(reply, Reply::Done { .. }) {
+        if let Reply::Done { version } = reply {
             self.commits += 1;
+            self.committed(OpId::from_version(version));
         }
         self.answer(&request, reply);
     }

@@ -1,11 +1,18 @@
 //! The simulator bites: with a rule of the protocol switched off, it finds a seed that breaks a promise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kvorum_cluster::shard::{MemberConfig, MemberRule};
+use kvorum_sim::cluster::{self, Duties};
 use kvorum_sim::plan::Plan;
 use kvorum_sim::run::{config_of, run, run_with};
 use kvorum_sync::{Planted, Rule};
 
 /// Seeds that may be tried for one rule.
 const SEEDS_MAX: u64 = 400;
+
+/// Seeds of whole members that may be tried; `MEMBER_SEEDS=n` tries more.
+const MEMBER_SEEDS_MAX: u64 = 400;
 
 /// Runs seeds without the rule until one fails; panics if none does.
 fn caught(rule: Rule) {
@@ -23,6 +30,46 @@ fn caught(rule: Rule) {
         }
     }
     panic!("{rule:?} switched off, and {SEEDS_MAX} seeds did not notice");
+}
+
+/// Runs seeds of whole members, with something wrong in their settings or in their nodes, until one fails; panics if none does.
+fn caught_in_cluster(wrong: &str, plant: impl Fn(&mut MemberConfig, &mut Duties)) {
+    let asked = std::env::var("MEMBER_SEEDS").ok().and_then(|text| text.parse().ok());
+    for seed in 1..=asked.unwrap_or(MEMBER_SEEDS_MAX) {
+        let plan = cluster::plan_of(seed);
+        let (mut config, mut duties) = (cluster::config_of(&plan), Duties::default());
+        plant(&mut config, &mut duties);
+        // A rule that is switched off may also show by what the store or the core asserts.
+        let fails = || cluster::run_with(&plan, config, duties, false).failure;
+        let failure = catch_unwind(AssertUnwindSafe(fails)).unwrap_or_else(|_| Some("a panic".to_owned()));
+        if let Some(failure) = failure {
+            if cluster::run_plan(&plan, false).failure.is_some() {
+                continue;
+            }
+            println!("{wrong}: seed {seed}: {}", failure.lines().next().unwrap_or_default());
+            return;
+        }
+    }
+    panic!("{wrong}, and {MEMBER_SEEDS_MAX} seeds did not notice");
+}
+
+macro_rules! member_rules {
+    ($($name:ident: $rule:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            let wrong = format!("{:?} off", MemberRule::$rule);
+            caught_in_cluster(&wrong, |config, _| config.planted = config.planted.without(MemberRule::$rule));
+        })*
+    };
+}
+
+macro_rules! duties {
+    ($($name:ident: $duty:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            caught_in_cluster(concat!(stringify!($duty), " not done"), |_, duties| duties.$duty = false);
+        })*
+    };
 }
 
 macro_rules! rules {
@@ -62,4 +109,24 @@ rules! {
     rebuilding_counts_not: RebuildingCountsNot;
     retract_at_adoption: RetractAtAdoption;
     shipped_table_contains_pending: TransferCeiling;
+}
+
+// Of a member over the real engine.
+member_rules! {
+    adopted_values: AdoptValues;
+    answer_before_durable: AnswerAfterDurable;
+    deposed_clients_told_early: DeposedClientsWait;
+    goes_on_after_refusal: HaltWhenRefused;
+    pending_read_waits_not: PendingUntilCommitted;
+    retracted_by_name_only: RetractValues;
+    tail_forgotten_at_open: TailFromNotes;
+    time_falls: TimeNeverFalls;
+}
+
+// Of the node around it.
+duties! {
+    durable_told_too_early: syncs_before_durable;
+    lost_batch_not_told: tells_of_lost_batch;
+    read_answered_unconfirmed: waits_for_reads;
+    follower_reads_own_view: reads_named_view;
 }

@@ -4,10 +4,13 @@ use super::client::Client;
 use super::group::Group;
 use super::node::Node;
 use super::{check, heal, seeds};
-use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberRole, Outbox, Writes};
+use bytes::Bytes;
+use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberRole, Outbox, ShardMessage, Writes};
 use kvorum_engine::fs::sim::{Fault, Operation};
 use kvorum_engine::{Attributes, Batch, Durability, TreeSettings};
-use kvorum_sync::{Epoch, Holders, Membership, Moment, OpId, StoreId, Token};
+use kvorum_sync::{
+    Epoch, Fetch, Holders, Membership, Message, Moment, OpId, StoreId, Token, TransferId, Want,
+};
 
 fn epoch(number: u32) -> Epoch {
     Epoch::new(number).unwrap()
@@ -178,4 +181,40 @@ fn who_holds_an_item_is_told_once_enough_do_or_time_is_over() {
             assert!(held.is_some(), "seed {seed}: a power loss took {op} from {}", node.id);
         }
     }
+}
+
+#[test]
+fn a_member_that_was_opened_again_serves_nothing_whose_history_it_cut_before() {
+    let mut node = Node::new(StoreId(5), 4);
+    lead(&mut node);
+    let mut out = Outbox::default();
+    let process = node.process.as_mut().unwrap();
+    for round in 1..=40 {
+        let now = Moment(round * 1_000_000);
+        let mut writes = Writes::new();
+        writes.put(b"\x10k", &round.to_le_bytes(), Attributes::default());
+        let mut batch = Batch::new();
+        let draft = Draft { wall_ms: round, writes, ..Draft::default() };
+        process.member.propose(now, draft, &mut batch, &mut out).unwrap();
+        let commit = process.store.write_admitted(&batch, Durability::Synced).unwrap();
+        process.member.stored(commit.sequence(), &mut out);
+        let synced = process.sync();
+        process.member.step(now, MemberInput::Durable(synced), &mut out);
+        process.member.step(now, MemberInput::Tick, &mut out);
+        process.member.upkeep(now, 0, &mut out).unwrap();
+    }
+    process.sync();
+    node.crash(false, 0);
+    let mut out = Outbox::default();
+    node.start(50_000_000, 8, &mut out);
+    let process = node.process.as_mut().unwrap();
+    // Below what the tree shows by now, and from before what it knows of deletions: as files, if at all.
+    let want = Want::Final { since: OpId::ZERO, upto: OpId::new(epoch(1), 20), doubtful: Vec::new() };
+    let transfer = TransferId { nonce: 1, number: 1 };
+    let fetch = Fetch { transfer, epoch: epoch(1), want, next: 0, credit: 4, cursor: [].into() };
+    let message = ShardMessage { message: Message::Fetch(Box::new(fetch)), payload: Bytes::new() };
+    process.member.step(Moment(50_000_001), MemberInput::Message { from: StoreId(6), message }, &mut out);
+    let answers: Vec<&Message> = out.sends.iter().map(|send| &send.message.message).collect();
+    assert!(answers.contains(&&Message::CannotServe { transfer }), "{answers:?}");
+    assert!(out.jobs.is_empty());
 }
