@@ -3,7 +3,9 @@
 //! `cargo run --release -p bench-engines -- --rows 1000000 --rounds 3 fill-random read-hit`
 #![forbid(unsafe_code)]
 
+mod overload;
 mod peers;
+mod reopen;
 mod report;
 mod workloads;
 
@@ -29,6 +31,15 @@ struct Arguments {
     /// Engines: kvorum, rocksdb, fjall.
     #[arg(long, value_delimiter = ',', default_value = "kvorum,rocksdb,fjall")]
     engines: Vec<String>,
+    /// Instead of workloads: how long a store takes to open after it was killed with all its rows in memory and log.
+    #[arg(long)]
+    reopen: bool,
+    /// Instead of workloads: the longest pause of a write that is not synced while Kvorum is overloaded for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    overload: Option<u64>,
+    /// Loads a store in this folder, says so and waits to be killed.
+    #[arg(long, hide = true)]
+    load_into: Option<std::path::PathBuf>,
     /// Workloads; all if none is named.
     workloads: Vec<String>,
 }
@@ -40,6 +51,15 @@ fn main() {
         value_bytes: arguments.value_bytes,
         cache_bytes: arguments.cache_mib << 20,
     };
+    if let Some(folder) = &arguments.load_into {
+        return reopen::load_and_wait(&arguments.engines[0], folder, &plan);
+    }
+    if arguments.reopen {
+        return reopen::compare(&arguments.engines, &plan, arguments.rounds);
+    }
+    if let Some(seconds) = arguments.overload {
+        return overload::run(seconds, &plan);
+    }
     let known = |name: &String| WORKLOADS.iter().any(|workload| workload.name == *name);
     if let Some(odd) = arguments.workloads.iter().find(|name| !known(name)) {
         let names: Vec<_> = WORKLOADS.iter().map(|workload| workload.name).collect();

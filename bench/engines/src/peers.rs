@@ -3,7 +3,7 @@
 use std::path::Path;
 
 mod fjall;
-mod kvorum;
+pub(crate) mod kvorum;
 mod rocksdb;
 
 /// What a workload needs of an engine.
@@ -12,6 +12,8 @@ pub(crate) trait Engine: Send + Sync {
     fn put(&self, key: &[u8], value: &[u8], synced: bool);
     /// Writes rows as one batch.
     fn put_all(&self, rows: &[([u8; 16], Vec<u8>)]);
+    /// Deletes a row.
+    fn delete(&self, key: &[u8]);
     /// Reads a row; whether it is there.
     fn get(&self, key: &[u8]) -> bool;
     /// Reads up to `limit` rows from `start` on, values too; how many.
@@ -20,7 +22,7 @@ pub(crate) trait Engine: Send + Sync {
     fn settle(&self);
 }
 
-/// Opens a fresh store.
+/// Opens a store, a fresh one if there is none.
 pub(crate) fn open(engine: &str, folder: &Path, cache_bytes: u64) -> Box<dyn Engine> {
     match engine {
         "kvorum" => Box::new(kvorum::open(folder, cache_bytes)),

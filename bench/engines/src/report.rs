@@ -13,6 +13,10 @@ pub(crate) struct Outcome {
     pub(crate) p99_us: f64,
     /// Bytes in the store's folder afterwards.
     pub(crate) disk_bytes: u64,
+    /// Bytes in the folder for each byte of the rows that live.
+    pub(crate) space: f64,
+    /// Bytes given to the file system, background work until the store is idle among them, for each byte of the rows written or asked for.
+    pub(crate) written: f64,
 }
 
 pub(crate) struct Report {
@@ -23,8 +27,8 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(engines: &[String]) -> Report {
         println!(
-            "{:<22} {:<8} {:>12} {:>10} {:>10} {:>10}  kvorum / best peer by round",
-            "workload", "engine", "op/s", "cpu us/op", "p99 us", "disk MiB"
+            "{:<22} {:<8} {:>12} {:>10} {:>10} {:>10} {:>7} {:>7}  kvorum / best peer by round",
+            "workload", "engine", "op/s", "cpu us/op", "p99 us", "disk MiB", "space", "written"
         );
         Report { engines: engines.to_vec(), runs: HashMap::new() }
     }
@@ -38,11 +42,13 @@ impl Report {
             let runs = &self.runs[&(workload.to_owned(), engine.clone())];
             let ratios = if engine == "kvorum" { self.ratios(workload) } else { String::new() };
             println!(
-                "{workload:<22} {engine:<8} {:>12.0} {:>10.2} {:>10.1} {:>10.1}  {ratios}",
+                "{workload:<22} {engine:<8} {:>12.0} {:>10.2} {:>10.1} {:>10.1} {:>7.2} {:>7.2}  {ratios}",
                 median(runs.iter().map(|run| run.rate)),
                 median(runs.iter().map(|run| run.cpu_us)),
                 median(runs.iter().map(|run| run.p99_us)),
                 median(runs.iter().map(|run| run.disk_bytes as f64)) / f64::from(1 << 20),
+                median(runs.iter().map(|run| run.space)),
+                median(runs.iter().map(|run| run.written)),
             );
         }
     }
@@ -66,7 +72,7 @@ impl Report {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -37,6 +37,15 @@ enum Step {
     Scan100,
     FullScan,
     ZipfMix,
+    Overwrite,
+    DeleteHalf,
+}
+
+impl Step {
+    /// What stands in the store afterwards and what was written differ from what was loaded: it is settled before it is weighed.
+    const fn writes_to_a_loaded_store(self) -> bool {
+        matches!(self, Step::Overwrite | Step::DeleteHalf)
+    }
 }
 
 const fn row(
@@ -61,6 +70,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     row("scan-100", true, 1, |_| 20_000, Step::Scan100),
     row("full-scan", true, 1, |plan| plan.rows, Step::FullScan),
     row("zipf-mix-2", true, 2, |_| 500_000, Step::ZipfMix),
+    row("overwrite", true, 1, |plan| plan.rows, Step::Overwrite),
+    row("delete-half", true, 1, |plan| plan.rows / 2, Step::DeleteHalf),
 ];
 
 /// Runs a workload on a fresh store of the engine.
@@ -74,6 +85,7 @@ pub(crate) fn run(workload: &Workload, engine: &str, plan: &Plan, round: u64) ->
     }
     let total = (workload.operations)(plan);
     let latencies = Mutex::new(Histogram::<u64>::new(3).expect("a histogram"));
+    let written = written_bytes();
     let (cpu, began) = (cpu_seconds(), Instant::now());
     if workload.step == Step::FullScan {
         assert_eq!(store.scan(&[], u64::MAX), plan.rows, "a full scan sees every row");
@@ -91,11 +103,20 @@ pub(crate) fn run(workload: &Workload, engine: &str, plan: &Plan, round: u64) ->
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let rows = if workload.step == Step::FillBatches { total * 100 } else { total } as f64;
     let p99_us = latencies.lock().expect("the histogram").value_at_quantile(0.99) as f64 / 1e3;
-    let outcome = Outcome { rate: rows / elapsed, cpu_us: cpu * 1e6 / rows, p99_us, disk_bytes: 0 };
-    if !workload.loaded {
+    if !workload.loaded || workload.step.writes_to_a_loaded_store() {
         store.settle();
     }
-    Outcome { disk_bytes: folder_bytes(folder.path()), ..outcome }
+    let row_bytes = (KEY_BYTES + plan.value_bytes) as f64;
+    let live = if workload.step == Step::DeleteHalf { plan.rows.div_ceil(2) } else { plan.rows };
+    let disk_bytes = folder_bytes(folder.path());
+    Outcome {
+        rate: rows / elapsed,
+        cpu_us: cpu * 1e6 / rows,
+        p99_us,
+        disk_bytes,
+        space: disk_bytes as f64 / (live as f64 * row_bytes),
+        written: (written_bytes() - written) as f64 / (rows * row_bytes),
+    }
 }
 
 fn steps(workload: &Workload, store: &dyn Engine, plan: &Plan, seed: u64, count: u64) -> Histogram<u64> {
@@ -119,6 +140,8 @@ fn steps(workload: &Workload, store: &dyn Engine, plan: &Plan, seed: u64, count:
             Step::ReadHit => assert!(store.get(&key(scatter(pick))), "a loaded key"),
             Step::ReadMissing => assert!(!store.get(&key(scatter(pick + plan.rows))), "a key never written"),
             Step::Scan100 => assert!(store.scan(&key(scatter(pick)), 100) > 0, "a scan from a loaded key"),
+            Step::Overwrite => store.put(&key(scatter(pick)), fill(&mut value, !index), false),
+            Step::DeleteHalf => store.delete(&key(scatter(index * 2))),
             Step::FullScan => unreachable!("one call, timed as a whole"),
             Step::ZipfMix => {
                 let row = zipf.sample(&mut random);
@@ -138,7 +161,7 @@ fn duration_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn load(store: &dyn Engine, plan: &Plan) {
+pub(crate) fn load(store: &dyn Engine, plan: &Plan) {
     let mut value = vec![0; plan.value_bytes];
     for row in 0..plan.rows {
         store.put(&key(scatter(row)), fill(&mut value, row), false);
@@ -152,8 +175,11 @@ fn warm(store: &dyn Engine, plan: &Plan) {
     }
 }
 
+/// Bytes of a key.
+pub(crate) const KEY_BYTES: usize = 16;
+
 /// 16-byte keys whose order is that of the number.
-fn key(number: u64) -> [u8; 16] {
+pub(crate) fn key(number: u64) -> [u8; KEY_BYTES] {
     let mut key = *b"key:____________";
     for (at, byte) in key.iter_mut().skip(4).enumerate() {
         *byte = b'a' + ((number >> (55 - 5 * at)) & 31) as u8 % 26;
@@ -164,7 +190,7 @@ fn key(number: u64) -> [u8; 16] {
 }
 
 /// A permutation of the 64-bit numbers, so that rows come in random order and none twice.
-fn scatter(row: u64) -> u64 {
+pub(crate) fn scatter(row: u64) -> u64 {
     let mut x = row.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -172,7 +198,7 @@ fn scatter(row: u64) -> u64 {
 }
 
 /// Fills the first half with noise of the row and leaves the second half alike in all rows.
-fn fill(value: &mut [u8], row: u64) -> &[u8] {
+pub(crate) fn fill(value: &mut [u8], row: u64) -> &[u8] {
     let half = value.len() / 2;
     let mut state = row;
     for chunk in value[..half].chunks_mut(8) {
@@ -208,6 +234,13 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Bytes that this process has given to the file system so far.
+fn written_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let field = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    field.and_then(|field| field.trim().parse().ok()).unwrap_or(0)
 }
 
 fn folder_bytes(folder: &Path) -> u64 {

@@ -31,6 +31,10 @@ impl Engine for Fjall {
         batch.commit().expect("a batch");
     }
 
+    fn delete(&self, key: &[u8]) {
+        self.rows.remove(key).expect("a delete");
+    }
+
     fn get(&self, key: &[u8]) -> bool {
         self.rows.get(key).expect("a get").is_some()
     }

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Write buffers of the peers, which come on top of their caches; Kvorum's budget holds all.
 const WRITE_BUFFERS_BYTES: u64 = 3 * (64 << 20);
 
-pub(super) struct Kvorum {
+pub(crate) struct Kvorum {
     store: Store,
     tree: Tree,
     version: AtomicU64,
 }
 
-pub(super) fn open(folder: &Path, cache_bytes: u64) -> Kvorum {
+pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Kvorum {
     let mut settings = Settings::default();
     settings.memory_bytes = cache_bytes + WRITE_BUFFERS_BYTES;
     let store = Store::open(folder, settings, Parts::real()).expect("a store");
@@ -25,6 +25,11 @@ pub(super) fn open(folder: &Path, cache_bytes: u64) -> Kvorum {
 }
 
 impl Kvorum {
+    /// The longest time that the store made a writer wait.
+    pub(crate) fn longest_pause(&self) -> std::time::Duration {
+        self.store.stats().longest_pause
+    }
+
     fn write(&self, batch: &Batch, durability: Durability) {
         loop {
             match self.store.write(batch, durability) {
@@ -53,6 +58,12 @@ impl Engine for Kvorum {
         self.write(&batch, Durability::Written);
     }
 
+    fn delete(&self, key: &[u8]) {
+        let mut batch = Batch::new();
+        batch.delete(&self.tree, key, self.version.fetch_add(1, Ordering::Relaxed), Attributes::default());
+        self.write(&batch, Durability::Written);
+    }
+
     fn get(&self, key: &[u8]) -> bool {
         self.tree.get(key, &View::default()).expect("a get").is_some()
     }
@@ -65,5 +76,7 @@ impl Engine for Kvorum {
     fn settle(&self) {
         self.store.flush().expect("a flush");
         self.store.compact().expect("idle");
+        // A file that a thread of the store still holds goes with its next turn.
+        std::thread::sleep(std::time::Duration::from_secs(3));
     }
 }

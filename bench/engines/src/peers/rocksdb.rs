@@ -38,6 +38,10 @@ impl Engine for Rocks {
         self.0.write(batch).expect("a batch");
     }
 
+    fn delete(&self, key: &[u8]) {
+        self.0.delete(key).expect("a delete");
+    }
+
     fn get(&self, key: &[u8]) -> bool {
         self.0.get_pinned(key).expect("a get").is_some()
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Bytes at which an output table is closed.
 const TABLE_BYTES: u64 = 32 << 20;
 /// The target of level 0, however much memory there is for writes: what stands there is read by every lookup.
-const LEVEL_0_BYTES_MAX: u64 = 64 << 20;
+const LEVEL_0_BYTES_MAX: u64 = 128 << 20;
 /// Without a write for so long, compaction does what does not press.
 const QUIET_AFTER: Duration = Duration::from_secs(5);
 /// Tables in level 0 of a tree from which on its flushes wait: writes are then slowed to what compaction sustains.
@@ -134,7 +134,8 @@ impl Shared {
     }
 
     fn sizes(&self) -> Sizes {
-        let level_0_bytes = self.settings.write_budget_bytes().min(LEVEL_0_BYTES_MAX);
+        // Each time level 0 goes down it meets most of the level below: the larger it may grow, the less is written twice.
+        let level_0_bytes = (self.settings.write_budget_bytes() * 2).min(LEVEL_0_BYTES_MAX);
         Sizes { level_0_bytes, table_bytes: TABLE_BYTES.min(level_0_bytes), idle: false }
     }
 
