@@ -4,6 +4,7 @@
 //! stamp, and an answer with an old stamp is none. A write that stands in a memtable is found there first, so there is no moment at which an
 //! old answer is given after a new one.
 
+use super::allocated_bytes;
 use crate::sst::Head;
 use crate::tree::TreeId;
 use bytes::Bytes;
@@ -83,7 +84,7 @@ struct ByBytes;
 
 impl Weighter<Key, Record> for ByBytes {
     fn weight(&self, key: &Key, record: &Record) -> u64 {
-        (key.key.len() + record.payload.len()) as u64 + RECORD_OVERHEAD_BYTES
+        allocated_bytes(key.key.len()) + allocated_bytes(record.payload.len()) + RECORD_OVERHEAD_BYTES
     }
 }
 

@@ -1,7 +1,7 @@
 //! Saving what is whole: into a new store, source by source from the oldest to the newest, so that of one key and version the later write still
 //! wins.
 
-use super::{Checked, Source, each_block};
+use super::{Checked, Source, each_block, file_bytes};
 use crate::batch::{Attributes, Batch};
 use crate::blob::BlobSet;
 use crate::error::{Error, Result};
@@ -97,6 +97,9 @@ impl Saver<'_> {
     /// The deepest level first, of level 0 the oldest table first.
     fn tables(&mut self, source: &Source, record: &TreeRecord, tree: &Tree) -> Result<()> {
         let blobs = BlobSet::new(&source.files, record.blobs.values().copied());
+        let checked = &mut self.salvaged.checked;
+        checked.files += (record.levels.iter().flatten().count() + record.blobs.len()) as u64;
+        checked.bytes += file_bytes(record);
         for (meta, foreign) in record.levels.iter().rev().flatten() {
             let path = source.files.table_path(meta.id);
             let table = Table::open(Arc::clone(&source.files.fs), &path, meta.clone(), &source.files.cache);
@@ -142,13 +145,15 @@ impl Saver<'_> {
 
     /// The log last: it is newer than any table, and what stands in both is the same.
     fn log(&mut self, source: &Source, trees: &BTreeMap<TreeId, Tree>) -> Result<()> {
-        let mut result = Ok(());
+        let (mut result, mut records) = (Ok(()), 0);
         let damages = source.read_log(&mut |_, record| {
+            records += 1;
             if result.is_ok() {
                 result = self.record(record, trees, source);
             }
         })?;
         result?;
+        self.salvaged.checked.log_records = records;
         damages.into_iter().for_each(|damage| self.salvaged.checked.damaged(damage));
         self.write()
     }

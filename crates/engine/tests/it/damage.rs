@@ -2,8 +2,8 @@
 
 use kvorum_engine::fs::sim::SimFs;
 use kvorum_engine::{
-    Attributes, Batch, Direction, Durability, Error, FoundKind, Parts, Result, Settings, Store, SystemClock,
-    Tree, TreeSettings, View,
+    Attributes, Batch, Checked, Direction, Durability, Error, FoundKind, Parts, Result, Settings, Store,
+    SystemClock, Tree, TreeSettings, View,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -195,7 +195,9 @@ fn check_finds_what_reading_everything_finds_and_salvage_saves_the_rest() {
             let damaged = fs.copy();
             damaged.damage(&path, at, 1 << (at % 8)).expect("there is such a byte");
             let clean = read_all(&damaged.copy()).is_ok();
-            match kvorum_engine::check(STORE, &settings(), &parts(&damaged)) {
+            let looked = |checked: &Checked| (checked.files, checked.bytes, checked.log_records);
+            let checked = kvorum_engine::check(STORE, &settings(), &parts(&damaged));
+            match &checked {
                 Ok(checked) => {
                     assert_eq!(checked.is_clean(), clean, "{} at {at}: {checked:?}", path.display());
                 }
@@ -206,6 +208,11 @@ fn check_finds_what_reading_everything_finds_and_salvage_saves_the_rest() {
                 continue;
             };
             assert_eq!(salvaged.checked.is_clean(), clean, "{} at {at}", path.display());
+            assert_eq!(
+                checked.as_ref().ok().map(looked),
+                Some(looked(&salvaged.checked)),
+                "what was looked at"
+            );
             let store = Store::open("/saved", settings(), parts(&damaged)).expect("what was saved opens");
             let lines = content(&store).expect("and can be read");
             let kept = expected.iter().filter(|line| lines.contains(line)).count();

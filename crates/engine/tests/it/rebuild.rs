@@ -55,6 +55,7 @@ fn a_lost_data_folder_is_rebuilt_from_the_log() {
     }
     let rebuilt = rebuild("/log", "/new", &settings(), &parts(&fs)).expect("it is rebuilt");
     assert!(rebuilt.checked.is_clean() && rebuilt.operations > 100, "{rebuilt:?}");
+    assert_eq!(rebuilt.checked.log_records, 80, "each batch is a record");
     let store = Store::open("/new", settings(), parts(&fs)).expect("it opens");
     assert_eq!(content(&store).expect("it can be read"), expected);
     let tree = store.find_tree("last").expect("the tree is there");

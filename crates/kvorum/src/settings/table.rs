@@ -87,7 +87,8 @@ pub(crate) const TABLE: &[Setting] = &[
         name: "memory",
         value: "SIZE",
         default: "256MiB",
-        help: "Memory for write buffers, caches and filters together.",
+        help: "Memory of the process, kept within a tenth from 128MiB on: a quarter for write buffers, a sixteenth for the log's, 80MiB (at\n\
+               most three eighths) for the program, connections and work in the background, the rest for caches and filters.",
         set: |settings, text| bytes_from(text, MEMORY_BYTES_MIN).map(|bytes| settings.memory_bytes = bytes),
         get: |settings| show_bytes(settings.memory_bytes),
         quoted: true,
