@@ -331,3 +331,31 @@ fn the_document_is_sound() {
     assert_eq!(ask(&api.server, "GET /v1/ns/0/nothing", "", b"").0, 404);
     assert_eq!(ask(&api.server, "GET /v1/nsx", "", b"").0, 400);
 }
+
+#[test]
+fn a_request_with_an_idempotency_key_is_executed_once() {
+    let api = Api::new();
+    let twice = |line: &str, headers: &str, body: &[u8]| {
+        let one = api.ask(line, headers, body);
+        let other = api.ask(line, headers, body);
+        assert_eq!((one.status, &one.body), (other.status, &other.body), "{line}");
+        one
+    };
+    let put = twice("PUT /v1/ns/0/keys/k", "Idempotency-Key: put-1\r\n", b"v");
+    let tag = format!("If-Match: {}\r\n", put.header("etag").unwrap());
+    // Without the key the second one would find another version.
+    let next = twice("PUT /v1/ns/0/keys/k", &format!("{tag}Idempotency-Key: put-2\r\n"), b"w");
+    assert_eq!(next.status, 200);
+    assert_eq!(api.ask("PUT /v1/ns/0/keys/k", &tag, b"w").status, 412);
+    assert_eq!(api.ask("PUT /v1/ns/0/keys/k", "Idempotency-Key: put-1\r\n", b"other").status, 400);
+    let deleted = twice("DELETE /v1/ns/0/keys/k", "Idempotency-Key: delete\r\n", b"");
+    assert_eq!(deleted.json()["deleted"], 1);
+    let batch = json!({"operations": [
+        {"op": "put", "key": "a", "value": "1", "if_version": "0"},
+        {"op": "put", "key": "b", "value": "2", "if_version": "0"},
+    ]});
+    let headers = "Content-Type: application/json\r\nIdempotency-Key: batch\r\n";
+    assert_eq!(twice("POST /v1/ns/0/batch", headers, batch.to_string().as_bytes()).status, 200);
+    let long = format!("Idempotency-Key: {}\r\n", "x".repeat(129));
+    assert_eq!(api.ask("PUT /v1/ns/0/keys/k", &long, b"v").status, 400);
+}
