@@ -10,6 +10,8 @@ mod accept;
 mod clients;
 mod configuration;
 mod counters;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod http;
 mod info;
 mod metrics;

@@ -10,4 +10,6 @@ mod writer;
 
 pub(crate) use connection::serve;
 pub(crate) use parser::integer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use parser::{Batch, Limits, Parser, ProtocolError, Span};
 pub(crate) use writer::Protocol;

@@ -1,38 +1,6 @@
 use super::*;
+use crate::fuzz::{OPEN, Words, feed};
 use proptest::prelude::*;
-
-const OPEN: Limits = Limits { bulk_bytes_max: 512 << 20, authenticated: true };
-type Words = Vec<Vec<u8>>;
-
-/// Feeds `pieces` as a connection would: unconsumed bytes stay at the front of the buffer.
-fn feed<'p>(
-    pieces: impl IntoIterator<Item = &'p [u8]>,
-    limits: Limits,
-) -> (Vec<Words>, Option<ProtocolError>) {
-    let (mut parser, mut batch, mut buffer) = (Parser::default(), Batch::default(), Vec::new());
-    let mut commands = Vec::new();
-    for piece in pieces {
-        buffer.extend_from_slice(piece);
-        loop {
-            batch.clear();
-            let parsed = parser.parse(&mut buffer, limits, &mut batch);
-            let mut start = 0;
-            for end in batch.ends() {
-                let words = &batch.spans()[start..*end];
-                commands.push(words.iter().map(|w| buffer[w.start..w.end].to_vec()).collect());
-                start = *end;
-            }
-            buffer.drain(..parsed.consumed);
-            if parsed.error.is_some() {
-                return (commands, parsed.error);
-            }
-            if !parsed.more {
-                break;
-            }
-        }
-    }
-    (commands, None)
-}
 
 fn whole(input: &[u8]) -> (Vec<Words>, Option<String>) {
     let (commands, error) = feed([input], OPEN);
