@@ -6,6 +6,7 @@ use crate::planted::Rule;
 use crate::read::Asker;
 use crate::role::Role;
 use crate::role::leader::Holders;
+use crate::role::peer::Stage;
 use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
 
 impl Replica {
@@ -185,7 +186,8 @@ impl Replica {
                     && leader.committed + 1 == leader.next
                     && self.core.config.lease_micros.is_none()
                     && leader.peers.iter().enumerate().all(|(place, peer)| {
-                        place == leader.me || peer.dropped || !peer.reachable || peer.checkpoint == point
+                        let is_fed = peer.stage == Stage::Streaming && peer.checkpoint == point;
+                        place == leader.me || peer.dropped || !peer.reachable || is_fed
                     })
             }
         };

@@ -25,6 +25,7 @@ struct Heard {
     since: u64,
     hears: BTreeSet<StoreId>,
     sync_micros: u64,
+    halted: bool,
     map_version: u64,
     reports: Vec<Report>,
 }
@@ -55,6 +56,8 @@ pub(crate) struct View {
     pub(crate) alive: BTreeMap<StoreId, u64>,
     /// Silent for too long, and since when. A node that was never heard is neither alive nor dead at first.
     pub(crate) dead: BTreeMap<StoreId, u64>,
+    /// Living nodes whose stores take no writes.
+    pub(crate) halted: BTreeSet<StoreId>,
     /// Whom each living node hears.
     pub(crate) hears: BTreeMap<StoreId, BTreeSet<StoreId>>,
     /// Members to whom the leader of this epoch is silent, and how far they are.
@@ -102,6 +105,7 @@ impl Detector {
             since,
             hears: beat.hears.into_iter().collect(),
             sync_micros: beat.sync_micros,
+            halted: beat.halted,
             map_version: beat.map_version,
             reports: beat.reports,
         };
@@ -164,6 +168,9 @@ impl Detector {
             }
             view.alive.insert(store, heard.since);
             view.hears.insert(store, heard.hears.clone());
+            if heard.halted {
+                view.halted.insert(store);
+            }
             for report in &heard.reports {
                 view.take(store, report);
             }

@@ -84,6 +84,9 @@ struct Inner {
     disk: Arc<disk::Disk>,
     raft: Raft,
     maps: watch::Receiver<Arc<Map>>,
+    /// Holds the channel of maps open until this control plane is shut down. openraft stops for good when the store fails it, and lets go of its
+    /// end; the node's shards go on by the last map.
+    told: Mutex<Option<watch::Sender<Arc<Map>>>>,
     reports: Mutex<Reports>,
     detector: Mutex<Detector>,
     /// How the node stands before it has a map.
@@ -213,7 +216,7 @@ impl Control {
         let stopped = metrics.running_state.err().map(|error| error.to_string());
         ControlStatus {
             me: self.0.me,
-            leader: metrics.current_leader.map(StoreId),
+            leader: self.0.leader(),
             term: metrics.current_term,
             nodes: map.nodes.keys().copied().map(node).collect(),
             trouble: self.0.trouble.borrow().clone().or(stopped),
@@ -225,6 +228,7 @@ impl Control {
     pub(crate) async fn shutdown(&self) {
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         tasks.iter().for_each(JoinHandle::abort);
+        drop(self.0.told.lock().take());
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "the control plane did not end cleanly");
         }
@@ -256,6 +260,6 @@ impl Inner {
     }
 
     fn leads(&self) -> bool {
-        self.raft.metrics().borrow().current_leader == Some(self.me.0)
+        self.leader() == Some(self.me)
     }
 }

@@ -71,8 +71,11 @@ impl Inner {
         done.map_err(|_| ControlError::Unknown(last))
     }
 
-    fn leader(&self) -> Option<StoreId> {
-        self.raft.metrics().borrow().current_leader.map(StoreId)
+    /// The raft leader, as far as this node knows. One whose openraft has stopped knows nothing any more.
+    pub(super) fn leader(&self) -> Option<StoreId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.current_leader.map(StoreId).filter(|_| metrics.running_state.is_ok())
     }
 
     async fn propose_at(&self, leader: Option<StoreId>, proposal: &Proposal) -> Proposed {

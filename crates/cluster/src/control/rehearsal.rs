@@ -74,6 +74,7 @@ impl NodeSide {
             number: self.beats,
             hears: self.detector.heard(now),
             sync_micros: 0,
+            halted: self.reports.halted(),
             map_version: map.version,
             reports: self.reports.list(),
         })

@@ -24,8 +24,8 @@ pub(crate) enum Report {
     LeaderMissing { shard: ShardId, epoch: Epoch, at: OpId },
     /// The leader of this epoch found that this learner holds all that it needs to become a member.
     LearnerReady { shard: ShardId, epoch: Epoch, store: StoreId },
-    /// How long the own store's last syncs took.
-    Disk { sync_micros: u64 },
+    /// How long the own store's last syncs took, and whether it takes no writes (poisoned, full).
+    Disk { sync_micros: u64, halted: bool },
 }
 
 /// A heartbeat: all of a node's state that matters to the control plane. Each replaces the one before, so a lost one is harmless.
@@ -38,6 +38,9 @@ pub(crate) struct Beat {
     /// Whom this node hears.
     pub(crate) hears: Vec<StoreId>,
     pub(crate) sync_micros: u64,
+    /// Its store takes no writes: it should lead nothing.
+    #[serde(default)]
+    pub(crate) halted: bool,
     pub(crate) map_version: u64,
     pub(crate) reports: Vec<Report>,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Reports {
     wants: BTreeMap<ShardId, (Epoch, Ask, u64)>,
     missing: BTreeMap<ShardId, (Epoch, OpId, u64)>,
     sync_micros: u64,
+    halted: bool,
 }
 
 impl Reports {
@@ -68,9 +72,9 @@ impl Reports {
                 let before = self.missing.insert(shard, (epoch, at, now));
                 before.is_none_or(|(known, _, _)| known != epoch)
             }
-            Report::Disk { sync_micros } => {
+            Report::Disk { sync_micros, halted } => {
                 self.sync_micros = sync_micros;
-                false
+                std::mem::replace(&mut self.halted, halted) != halted
             }
         }
     }
@@ -78,6 +82,11 @@ impl Reports {
     /// The latency of the own disk, as last reported.
     pub(crate) fn sync_micros(&self) -> u64 {
         self.sync_micros
+    }
+
+    /// Whether the own store takes no writes, as last reported.
+    pub(crate) fn halted(&self) -> bool {
+        self.halted
     }
 
     /// Forgets what the map knows by now, what it has passed by, and what was not repeated.
@@ -185,10 +194,10 @@ mod tests {
     fn a_heartbeat_comes_back_from_its_bytes() {
         let reports = vec![
             Report::Wants { shard: SHARD, above: epoch(9), why: Ask::StepDown(kvorum_sync::StepDown::Drain) },
-            Report::Disk { sync_micros: 12 },
+            Report::Disk { sync_micros: 12, halted: true },
         ];
         let hears = vec![StoreId(u64::MAX)];
-        let beat = Beat { boot: 1, number: 2, hears, sync_micros: 12, map_version: 4, reports };
+        let beat = Beat { boot: 1, number: 2, hears, sync_micros: 12, halted: true, map_version: 4, reports };
         let bytes = serde_json::to_vec(&beat).unwrap();
         assert_eq!(serde_json::from_slice::<Beat>(&bytes).unwrap(), beat);
     }
@@ -200,7 +209,8 @@ mod tests {
             reports.add(&Report::Led { shard: ShardId { namespace: 1, place }, epoch: epoch(1) }, 0);
         }
         reports.add(&Report::Wants { shard: SHARD, above: epoch(1), why: Ask::NoCommit }, 0);
-        reports.add(&Report::Disk { sync_micros: 70 }, 0);
+        assert!(reports.add(&Report::Disk { sync_micros: 70, halted: true }, 0), "that is news");
+        assert!(!reports.add(&Report::Disk { sync_micros: 70, halted: true }, 0) && reports.halted());
         let list = reports.list();
         assert_eq!(list.len(), BEAT_REPORTS_MAX);
         assert!(matches!(list[0], Report::Wants { .. }));

@@ -61,7 +61,7 @@ impl Control {
     /// When the log can't be read, or openraft not be started.
     pub(crate) async fn start(parts: ControlParts) -> io::Result<Control> {
         let (sender, maps) = watch::channel(Arc::new(Map::default()));
-        let store = parts.store.clone();
+        let (store, told) = (parts.store.clone(), sender.clone());
         let opened = tokio::task::spawn_blocking(move || open(&store, sender)).await;
         let Opened { disk, log, machine, joined } = opened.map_err(io::Error::other)??;
         let begun = log.has_begun();
@@ -84,6 +84,7 @@ impl Control {
             disk,
             raft,
             maps,
+            told: Mutex::new(Some(told)),
             reports: Mutex::new(Reports::default()),
             detector: Mutex::new(Detector::default()),
             arrival: Mutex::new(arrival),
@@ -173,18 +174,19 @@ impl Inner {
     /// Sends the heartbeat: to all, so that everybody knows whom it hears; what voters go by, to the voters.
     fn beat(&self) {
         let (map, now) = (self.map(), self.now());
-        let reports = {
+        let (reports, sync_micros, halted) = {
             let mut reports = self.reports.lock();
             reports.prune(&map, now);
-            (reports.list(), reports.sync_micros())
+            (reports.list(), reports.sync_micros(), reports.halted())
         };
         let mut beat = Beat {
             boot: self.boot,
             number: self.beats.fetch_add(1, Relaxed) + 1,
             hears: self.detector.lock().heard(now),
-            sync_micros: reports.1,
+            sync_micros,
+            halted,
             map_version: map.version,
-            reports: reports.0,
+            reports,
         };
         let Ok(whole) = encode(&beat) else { return };
         if self.detector.lock().beat(self.me, beat.clone(), now) {

@@ -211,3 +211,20 @@ async fn a_node_that_is_not_on_the_list_says_so() {
     assert!(!a.control().is_alive(b.store_id) && a.control().is_alive(a.store_id));
     a.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_the_map_goes_on_though_openraft_has_stopped() {
+    let mesh = Mesh::new();
+    let mut a = mesh.machine("a", 1);
+    a.start(Bootstrap::Alone).await;
+    a.sees("a map", Map::is_founded).await;
+    let mut maps = a.control().changes();
+    maps.mark_unchanged();
+    // As after a failed write: for good.
+    a.control().0.raft.shutdown().await.unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(5), maps.changed()).await;
+    assert!(told.is_err(), "the last map holds, and nobody is sent home");
+    assert_eq!(a.control().status().leader, None, "it knows of none");
+    a.stop().await;
+    assert!(maps.changed().await.is_err(), "now it is over");
+}

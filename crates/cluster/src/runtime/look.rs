@@ -66,7 +66,8 @@ impl Cluster {
     /// Repeats what holds still, and looks how the store is.
     pub(super) fn look_around(self: &Arc<Self>) {
         self.look_at_store();
-        self.control.report(&Report::Disk { sync_micros: self.pump.sync_micros() });
+        let halted = self.halt.lock().is_some();
+        self.control.report(&Report::Disk { sync_micros: self.pump.sync_micros(), halted });
         let map = self.control.map();
         for shard in self.open_shards() {
             if let Some(report) = self.silent_leader(shard) {
@@ -120,6 +121,7 @@ impl Cluster {
         };
         let takes_writes = found.is_none();
         self.set_halt(found);
+        self.step_down();
         let still: Vec<ShardId> = self.still.lock().iter().copied().collect();
         if still.is_empty() {
             return;
@@ -154,23 +156,30 @@ impl Cluster {
 
     /// The store takes no writes, or takes them again: what others can lead they are to lead.
     pub(super) fn set_halt(self: &Arc<Self>, found: Option<Halt>) {
+        let why = found.as_ref().map(|found| found.reason().to_owned());
         let before = {
             let mut halt = self.halt.lock();
             if halt.as_ref().map(std::mem::discriminant) == found.as_ref().map(std::mem::discriminant) {
                 return;
             }
-            std::mem::replace(&mut *halt, found.clone())
+            std::mem::replace(&mut *halt, found)
         };
-        let Some(found) = found else {
+        let Some(why) = why else {
             let reason = before.as_ref().map(Halt::reason).unwrap_or_default();
             tracing::info!("this node takes writes again, after: {reason}");
             return;
         };
-        tracing::error!("this node takes no writes, others are to lead its shards: {}", found.reason());
+        tracing::error!("this node takes no writes, others are to lead its shards: {why}");
+        self.step_down();
+    }
+
+    /// Asks for other leaders as long as the store takes no writes: who had no heir, or was not leading yet, asks later.
+    fn step_down(self: &Arc<Self>) {
+        let Some(why) = self.halt.lock().as_ref().map(Halt::step_down) else { return };
         let map = self.control.map();
         for shard in self.open_shards() {
             if self.has_heir(&map, shard) {
-                self.step(shard, MemberInput::StepDown(found.step_down()));
+                self.step(shard, MemberInput::StepDown(why));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::latch::ShardId;
 use crate::node::Inner;
 use crate::shard::{Member, MemberInput, MemberParts, Outbox};
-use kvorum_sync::{Epoch, Members};
+use kvorum_sync::{Epoch, Members, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -116,10 +116,23 @@ impl Cluster {
         self.open.lock().insert(shard);
         self.carry_out(shard, out);
         for store in row.everyone().into_iter().filter(|store| *store != self.me) {
-            let reachable = self.transport.is_up(store);
-            self.step(shard, MemberInput::Peer { store, reachable });
+            self.tell_reachable(shard, store);
         }
         Ok(())
+    }
+
+    /// Tells a new member whether another one can be reached. Sessions come and go meanwhile, and their news may have passed this by: it is
+    /// told until what was told still holds afterwards.
+    fn tell_reachable(self: &Arc<Self>, shard: ShardId, store: StoreId) {
+        let mut reachable = self.transport.is_up(store);
+        loop {
+            self.step(shard, MemberInput::Peer { store, reachable });
+            let now = self.transport.is_up(store);
+            if now == reachable {
+                return;
+            }
+            reachable = now;
+        }
     }
 
     /// Lets go of a member: the map gives the shard to others, or it is to be opened again.

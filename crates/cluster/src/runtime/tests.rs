@@ -208,7 +208,6 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn three_nodes_found_a_cluster_and_keep_what_each_leader_took() {
     run(async {
         let world = World::new(3);
@@ -227,7 +226,6 @@ fn three_nodes_found_a_cluster_and_keep_what_each_leader_took() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_leader_that_dies_takes_nothing_with_it() {
     run(async {
         let mut world = World::new(3);
@@ -250,7 +248,6 @@ fn a_leader_that_dies_takes_nothing_with_it() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_cluster_that_was_off_goes_on() {
     run(async {
         let mut world = World::new(3);
@@ -294,7 +291,6 @@ fn set_alone(node: &Node, key: &[u8], value: &[u8]) {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_node_that_was_alone_founds_a_cluster_that_others_join() {
     run(async {
         let mut world = World::new(0);
@@ -340,7 +336,6 @@ fn a_node_that_was_alone_founds_a_cluster_that_others_join() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_leader_whose_log_fails_gives_way() {
     run(async {
         let disks: BTreeMap<usize, SimFs> =

@@ -98,6 +98,17 @@ fn floors_follow_the_checkpoint_that_is_durable() {
 }
 
 #[test]
+fn a_leader_of_nothing_yet_is_not_idle_while_a_learner_knows_nothing_of_it() {
+    let mut group = Group::led(&config());
+    assert!(group.replica(1).is_idle());
+    group.add(4, &config(), Durable::default());
+    group.input(1, Input::Learners(Members::of(&[store(4)])));
+    assert!(!group.replica(1).is_idle(), "both are at nothing, but the learner must hear of it");
+    group.settle();
+    assert!(group.replica(1).caught_up(store(4)) && group.replica(1).is_idle());
+}
+
+#[test]
 fn a_leader_that_is_to_step_down_asks_until_it_is_heard() {
     let mut group = Group::led(&config());
     assert!(group.replica(1).is_idle());

@@ -152,6 +152,9 @@ impl Planner {
                 self.unfit.insert(*store, now);
             }
         }
+        for store in &view.halted {
+            self.unfit.insert(*store, now);
+        }
         self.unfit.retain(|_, at| now.saturating_sub(*at) < UNFIT_MICROS);
     }
 }

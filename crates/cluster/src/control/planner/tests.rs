@@ -182,6 +182,19 @@ fn a_leader_gets_the_higher_epoch_it_asks_for() {
 }
 
 #[test]
+fn a_node_whose_store_takes_no_writes_is_named_only_if_there_is_nobody_else() {
+    let (mut case, leader, [one, other]) = led();
+    case.view.halted.insert(one);
+    case.wait(60 * SECOND);
+    case.kill(leader);
+    assert_eq!(case.nominated().unwrap().0, other, "it is alive, and would lead least");
+    let (mut case, leader, [one, other]) = led();
+    case.view.halted.extend([one, other]);
+    case.kill(leader);
+    assert!(case.nominated().is_some());
+}
+
+#[test]
 fn a_leader_whose_store_is_unfit_hands_over_and_is_not_named_again_soon() {
     let (mut case, leader, [one, other]) = led();
     let wish = (epoch(1), Ask::StepDown(StepDown::DiskFull));

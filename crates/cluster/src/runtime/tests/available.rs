@@ -63,7 +63,6 @@ async fn until(what: &str, node: &Node, condition: impl Fn() -> bool) {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn an_entity_is_kept_by_from_and_told_by_ack() {
     run(async {
         let mut world = World::new(3);
@@ -134,7 +133,6 @@ async fn execute(
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn commands_of_the_redis_protocol_reach_all_replicas() {
     run(async {
         let mut world = World::new(3);
@@ -181,7 +179,6 @@ fn commands_of_the_redis_protocol_reach_all_replicas() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_node_alone_after_a_restart_serves_from_its_stored_map() {
     run(async {
         let mut world = World::new(3);
