@@ -144,7 +144,6 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn any_node_takes_any_command() {
     run(async {
         let world = World::new().await;
@@ -353,7 +352,6 @@ async fn count(mut client: Client, stop: Arc<AtomicBool>) -> [(i64, i64); 4] {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn counters_count_what_was_acknowledged_though_a_leader_dies() {
     run(async {
         let mut world = World::new().await;
@@ -401,7 +399,6 @@ async fn number_at(client: &mut Client, key: &str) -> i64 {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn transactions_of_all_nodes_are_atomic() {
     run(async {
         let world = World::new().await;

@@ -69,7 +69,6 @@ fn bulk(reply: Reply) -> String {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn any_node_takes_any_command_by_any_door() {
     let ground = Playground::start(3);
     let mut clients: Vec<Client> = ground.nodes.iter().map(|doors| Client::connect(doors.resp)).collect();
@@ -97,7 +96,6 @@ fn any_node_takes_any_command_by_any_door() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn namespaces_are_those_of_the_cluster() {
     let ground = Playground::start(3);
     let mut clients: Vec<Client> = ground.nodes.iter().map(|doors| Client::connect(doors.resp)).collect();
@@ -121,7 +119,6 @@ fn namespaces_are_those_of_the_cluster() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn cluster_clients_are_sent_to_the_leader() {
     let ground = Playground::start(3);
     let mut clients: Vec<Client> = ground.nodes.iter().map(|doors| Client::connect(doors.cluster)).collect();
@@ -163,7 +160,6 @@ fn cluster_clients_are_sent_to_the_leader() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn nothing_stays_behind() {
     let mut ground = Playground::start(2);
     let sent = Command::new("kill").args(["-s", "INT", &ground.child.id().to_string()]).status().unwrap();
