@@ -53,6 +53,8 @@ pub(crate) struct Scanned {
     pub(crate) answer: Answer,
     /// The reply may be sent once this is durable.
     pub(crate) rests_on: Sequence,
+    /// The latest expiry that hid a key.
+    pub(crate) expired: Option<u64>,
     /// The snapshot's: nothing written later was seen.
     pub(crate) as_of: Sequence,
     /// As [`Reading::hidden`].
@@ -128,6 +130,11 @@ impl Reading {
         }
     }
 
+    /// Judges what has expired by this time.
+    pub(crate) fn judge_at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
     /// Whether it reads a page of a scan.
     pub(crate) fn is_page(&self) -> bool {
         matches!(self.kind, Kind::Scan { .. })
@@ -158,8 +165,8 @@ impl Reading {
             Some(expires_at) => inner.note_expiry(expires_at, self.now_ms, node.durability())?,
             None => 0,
         };
-        let as_of = snapshot.sequence();
-        Ok(Scanned { answer, rests_on: rests_on.max(as_of), as_of, hidden: self.hidden })
+        let (as_of, expired) = (snapshot.sequence(), walk.expired);
+        Ok(Scanned { expired, answer, rests_on: rests_on.max(as_of), as_of, hidden: self.hidden })
     }
 }
 

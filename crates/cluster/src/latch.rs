@@ -6,6 +6,7 @@ use crate::namespaces::Table;
 use crate::op_id::{SERIAL_MAX, op_id};
 use crate::shard::Member;
 use kvorum_engine::{Sequence, Tree};
+use kvorum_sync::OpId;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -180,6 +181,12 @@ impl Writer {
         op_id(self.epoch, self.serial)
     }
 
+    /// In a cluster the member says which op id comes next, and how far the shard was written to.
+    pub(crate) fn follow_member(&mut self, next: OpId, sequence: Sequence) {
+        (self.epoch, self.serial, self.open) = (next.epoch().get().into(), next.serial() - 1, None);
+        self.sequence = sequence;
+    }
+
     /// The next write opens an item.
     pub(crate) fn close(&mut self) {
         self.open = None;
@@ -338,6 +345,11 @@ impl<'n> Latches<'n> {
             return self.held.iter().position(|(id, _)| *id == shard);
         }
         self.held.binary_search_by_key(&shard, |(id, _)| *id).ok()
+    }
+
+    /// The latched shards, with their writers.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ShardId, &mut Writer)> {
+        self.held.iter_mut().map(|(shard, writer)| (*shard, &mut **writer))
     }
 
     pub(crate) fn writers(&mut self) -> impl Iterator<Item = &mut Writer> {

@@ -1,7 +1,7 @@
 //! `MULTI`/`EXEC` and `WATCH`: several requests as one.
 
 use crate::error::{Error, Result};
-use crate::execute::{Evaluation, Isolation, Needs, Plan, Room, Step, commit};
+use crate::execute::{Evaluation, Isolation, Needs, NotAlone, Plan, Proposed, Room, Step, commit};
 use crate::keys::shard_of;
 use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
@@ -9,6 +9,7 @@ use crate::prefetch::{Fetched, Prefetch};
 use crate::session::{Outcome, Request, Session, Transaction, Watched};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply, Stop};
+use kvorum_sync::OpId;
 
 pub(crate) fn transaction(
     node: &Node,
@@ -16,22 +17,48 @@ pub(crate) fn transaction(
     requests: &[Request<'_>],
     watched: &Watched,
 ) -> Transaction {
+    match execute(node, session, requests, watched, false) {
+        Ok(done) => done,
+        Err(NotAlone) => Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None },
+    }
+}
+
+/// As [`transaction`], in a cluster: over shards of which this node is the only member.
+pub(crate) fn transaction_of_groups(
+    node: &Node,
+    session: &mut Session,
+    requests: &[Request<'_>],
+    watched: &Watched,
+) -> Result<Transaction, NotAlone> {
+    execute(node, session, requests, watched, true)
+}
+
+fn execute(
+    node: &Node,
+    session: &mut Session,
+    requests: &[Request<'_>],
+    watched: &Watched,
+    grouped: bool,
+) -> Result<Transaction, NotAlone> {
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
-        return Transaction { outcome: Outcome::Refused(error), commit: None };
+        return Ok(Transaction { outcome: Outcome::Refused(error), commit: None });
     }
     if requests.iter().any(|request| request.namespace.mode() == Mode::Available) {
-        return Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None };
+        return Ok(Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None });
     }
     let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::All);
     if let Some(work) = plan.work.take() {
         let blocked = Prefetch::new(node, work, Fetched::default());
-        return Transaction { outcome: Outcome::Blocked(blocked), commit: None };
+        return Ok(Transaction { outcome: Outcome::Blocked(blocked), commit: None });
     }
     for (namespace, key, _) in &watched.keys {
         plan.latches.insert(shard_of(*namespace, key));
     }
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
+    if grouped {
+        evaluation.group()?;
+    }
     if let Some(id) = &session.request_id {
         evaluation.name(id);
     }
@@ -40,8 +67,17 @@ pub(crate) fn transaction(
         session.request_id = None;
     }
     let (sequence, durability) = evaluation.rests_on();
+    let proposed = evaluation.take_proposed();
+    // The latches are given back.
+    drop(evaluation);
+    for Proposed { shard, op, out } in proposed {
+        session.written.note(shard, op.map_or(0, OpId::version));
+        if let Some(cluster) = node.inner.cluster.get() {
+            cluster.carry_out(shard, out);
+        }
+    }
     session.written.sequence = session.written.sequence.max(sequence);
-    Transaction { outcome, commit: commit(node, sequence, durability) }
+    Ok(Transaction { outcome, commit: commit(node, sequence, durability) })
 }
 
 fn run<'r>(evaluation: &mut Evaluation<'_, 'r>, requests: &[Request<'r>], watched: &Watched) -> Outcome {

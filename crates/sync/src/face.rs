@@ -156,6 +156,12 @@ impl Replica {
         }
     }
 
+    /// Whether this replica leads and nobody else's acknowledgement counts: what is durable here is committed. Learners may be fed all the same.
+    #[must_use]
+    pub fn leads_alone(&self) -> bool {
+        self.leading().is_some_and(|leader| leader.membership.new.as_slice() == [self.core.id])
+    }
+
     /// Who holds an item durably, by what the members said themselves; none while this replica does not lead. Learners and members that are
     /// rebuilt count nowhere, so not here either.
     #[must_use]

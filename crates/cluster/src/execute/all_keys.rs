@@ -25,6 +25,9 @@ impl Evaluation<'_, '_> {
             Ok(reading) => Box::new(reading),
             Err(error) => return Ok(Err(Stop::Error(error))),
         };
+        if self.grouped.is_some() {
+            reading.judge_at(self.now_ms);
+        }
         let scanned = self.fetched.scanned.iter().find(|(of, _)| *of == at).map(|(_, scanned)| scanned);
         if self.isolation == Isolation::Each {
             // Read after everything before it was written, so the trees have shown all.
@@ -42,6 +45,10 @@ impl Evaluation<'_, '_> {
             }
             answer = scanned.answer.clone();
             self.rests.on(scanned.rests_on);
+            let noted = self.grouped.as_ref().map(|grouped| grouped.noted.0);
+            if scanned.expired.zip(noted).is_some_and(|(expired, noted)| expired > noted) {
+                self.rests.need_time();
+            }
         }
         for change in self.overlay.changes().iter().filter(|change| change.namespace == namespace) {
             if let Effect::Put { key, tag, .. } = change.effect {

@@ -1,6 +1,7 @@
 //! The evaluation of requests under one set of latches.
 
 use super::blocked::{Needs, Room};
+use super::grouped::Grouped;
 use super::overlay::{Change, Overlay};
 use super::plan::{Isolation, KnownShard, Plan};
 use super::view::{BufferView, Missing, Rests, stamp};
@@ -53,6 +54,8 @@ pub(crate) struct Evaluation<'n, 'r> {
     stamp: Cell<Option<u64>>,
     /// The key of the record of the request under evaluation, if it has an id.
     pub(super) named: Option<Vec<u8>>,
+    /// Set if members store what is written.
+    pub(super) grouped: Option<Grouped>,
     pub(super) fetched: Fetched,
     /// Fetched and of no use any more.
     pub(super) spent: Fetched,
@@ -89,10 +92,13 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             missing: RefCell::default(),
             stamp: Cell::default(),
             named: None,
+            grouped: None,
             fetched,
             spent: Fetched::default(),
         };
-        evaluation.renew_worn_epochs();
+        if node.inner.cluster.get().is_none() {
+            evaluation.renew_worn_epochs();
+        }
         evaluation
     }
 
@@ -204,6 +210,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             fetched: &self.fetched,
             known: &self.known,
             rests: &self.rests,
+            noted: self.grouped.as_ref().map(|grouped| grouped.noted),
             missing: &self.missing,
             saw_overlay,
             stamp: &self.stamp,
@@ -290,6 +297,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             fetched: &self.fetched,
             known: &self.known,
             rests: &self.rests,
+            noted: self.grouped.as_ref().map(|grouped| grouped.noted),
             missing: &self.missing,
             saw_overlay: &saw_overlay,
             stamp: &self.stamp,

@@ -4,6 +4,7 @@ mod all_keys;
 mod blocked;
 mod evaluation;
 pub(crate) mod group;
+mod grouped;
 mod named;
 mod overlay;
 mod plan;
@@ -12,6 +13,7 @@ mod writing;
 
 pub(crate) use blocked::{Needs, Room};
 pub(crate) use evaluation::{Evaluation, Step, check_size};
+pub(crate) use grouped::{NotAlone, Proposed, add as add_effect};
 pub(crate) use plan::{Isolation, Plan};
 pub(crate) use writing::FROM_ONE;
 

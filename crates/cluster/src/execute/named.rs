@@ -60,13 +60,17 @@ impl Evaluation<'_, '_> {
     pub(crate) fn remember(&mut self, requests: &[Request<'_>], reply: &Reply) {
         let Some(key) = self.named.take() else { return };
         let Some(shard) = record_shard(requests) else { return };
+        let fingerprint = record::fingerprint(requests.iter().map(|request| request.args.words()));
+        let expires_at = Some(self.now_ms.saturating_add(RECORD_LIFE_MS));
+        let (value, attributes) = (record::encode(fingerprint, reply), Attributes { expires_at, tag: 0 });
+        if let Some(grouped) = &mut self.grouped {
+            grouped.writes(shard).put(&key, &value, attributes);
+            return;
+        }
         let (Some(tree), Some(writer)) = (self.inner.tree(shard), self.latches.get_mut(shard)) else {
             return;
         };
-        let fingerprint = record::fingerprint(requests.iter().map(|request| request.args.words()));
-        let expires_at = Some(self.now_ms.saturating_add(RECORD_LIFE_MS));
-        let value = record::encode(fingerprint, reply);
-        self.batch.put(tree, &key, writer.write(), &value, Attributes { expires_at, tag: 0 });
+        self.batch.put(tree, &key, writer.write(), &value, attributes);
     }
 }
 

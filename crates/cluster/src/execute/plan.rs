@@ -132,7 +132,10 @@ fn work_before(inner: &Inner, namespace: &Namespace, request: &Request<'_>) -> O
     if !matches!(request.spec.run, Run::Data(_)) || !request.spec.is_write() {
         return None;
     }
-    if !namespace.has_trees() {
+    // In a cluster they are the members' matter.
+    if !namespace.has_trees()
+        && (request.namespace.mode() == Mode::Available || inner.cluster.get().is_none())
+    {
         return Some(Work::Trees(request.namespace));
     }
     let unbounded = request.namespace.mode() == Mode::Available && !inner.hybrid.is_bounded(inner.time.now());

@@ -30,6 +30,10 @@ impl Rests {
         self.sequence.get()
     }
 
+    pub(crate) fn need_time(&self) {
+        self.on_time.set(true);
+    }
+
     /// Whether the time must be noted; it is, after this.
     pub(crate) fn take_on_time(&self) -> bool {
         self.on_time.take()
@@ -53,6 +57,8 @@ pub(crate) struct BufferView<'a, 'n, 'r> {
     pub(crate) fetched: &'a Fetched,
     pub(crate) known: &'a KnownShard,
     pub(crate) rests: &'a Rests,
+    /// Of shards whose members store what is written: the time that their items carry at least, and what must be durable for that.
+    pub(crate) noted: Option<(u64, Sequence)>,
     pub(crate) missing: &'a RefCell<Option<Missing>>,
     /// Set when the command read what its buffer wrote.
     pub(crate) saw_overlay: &'a Cell<bool>,
@@ -64,9 +70,13 @@ impl BufferView<'_, '_, '_> {
     /// Whether something with this expiry is gone; notes that the reply rests on it.
     fn is_expired(&self, expires_at: Option<u64>) -> bool {
         let Some(expires_at) = expires_at.filter(|at| *at <= self.now_ms) else { return false };
-        match self.inner.time.noted_by(expires_at) {
+        let noted = match self.noted {
+            Some((noted_ms, sequence)) => (expires_at <= noted_ms).then_some(sequence),
+            None => self.inner.time.noted_by(expires_at),
+        };
+        match noted {
             Some(sequence) => self.rests.on(sequence),
-            None => self.rests.on_time.set(true),
+            None => self.rests.need_time(),
         }
         true
     }

@@ -16,6 +16,9 @@ pub(crate) const FROM_ONE: u8 = 1;
 impl Evaluation<'_, '_> {
     /// Adds everything that a transaction has changed to the batch, of each key the last change. Answers whether there is anything.
     pub(crate) fn hold_to_batch(&mut self) -> bool {
+        if self.grouped.is_some() {
+            return self.hold_to_drafts();
+        }
         for namespace in self.overlay.cleared() {
             for (shard, tree) in self.inner.trees(*namespace) {
                 if let Some(writer) = self.latches.get_mut(shard) {
@@ -66,6 +69,9 @@ impl Evaluation<'_, '_> {
 
     /// Writes the batch, if there is anything in it.
     pub(crate) fn try_write(&mut self) -> Result<(), Error> {
+        if self.grouped.is_some() {
+            return self.propose();
+        }
         let note_time =
             self.rests.take_on_time() || (!self.batch.is_empty() && self.inner.time.is_stale(self.now_ms));
         if note_time {

@@ -1,5 +1,6 @@
 //! Any node takes any command: which shards it concerns, who leads them, what to do while nobody does.
 
+mod alone;
 mod attempt;
 mod bytes;
 mod codec;

@@ -246,7 +246,7 @@ impl Router<'_> {
     }
 
     /// Who leads the shard, as far as the map says; sees to it that somebody will.
-    async fn leader(&self, shard: ShardId, hint: Option<StoreId>) -> Result<StoreId, Setback> {
+    pub(super) async fn leader(&self, shard: ShardId, hint: Option<StoreId>) -> Result<StoreId, Setback> {
         if let Some(leader) = hint {
             return Ok(leader);
         }

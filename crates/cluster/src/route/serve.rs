@@ -1,5 +1,6 @@
 //! The node of a cluster as connections see it.
 
+use super::alone::shards_of;
 use super::attempt::Kind;
 use super::codec::{Answer, Said, Work};
 use super::join::Boxed;
@@ -16,7 +17,7 @@ use crate::prefetch::dropped;
 use crate::runtime::Cluster;
 use crate::session::{Request, Session, Watched};
 use bytes::Bytes;
-use kvorum_model::{ErrorReply, Reply, Run};
+use kvorum_model::{ErrorReply, Keyspace, Reply, Run};
 use std::sync::Arc;
 
 /// What a transaction came to.
@@ -68,6 +69,14 @@ impl Node {
                 replies.push(all.await);
                 continue;
             }
+            if router.spans_own(first) {
+                match self.serve_spanning(&router, session, first).await {
+                    Some(reply) => replies.push(reply),
+                    None => replies
+                        .extend(self.serve_keys(&router, session, rest.get(..1).unwrap_or_default()).await),
+                }
+                continue;
+            }
             // Those of one kind that follow each other: commands over all keys see what came before.
             let is_alike = |request: &&Request<'_>| match first.namespace.mode() {
                 Mode::Available => request.namespace.mode() == Mode::Available,
@@ -75,6 +84,7 @@ impl Node {
                     request.namespace.mode() == Mode::Strong
                         && !matches!(request.spec.run, Run::Keyspace(_))
                         && self.has(request.namespace)
+                        && !router.spans_own(request)
                 }
             };
             let alike = rest.get(..rest.iter().take_while(is_alike).count().max(1)).unwrap_or_default();
@@ -82,13 +92,45 @@ impl Node {
                 replies.extend(self.serve_available(cluster, session, alike).await);
                 continue;
             }
-            let named = alike.iter().position(|request| request.spec.is_write());
-            let id = if named.is_some() { session.request_id.take() } else { None };
-            let read = self.read_mode(session, first.namespace);
-            let wish = Wish { read, id: named.zip(id.as_deref()) };
-            replies.extend(router.requests(alike, wish, &mut session.written).await);
+            replies.extend(self.serve_keys(&router, session, alike).await);
         }
         replies
+    }
+
+    /// Requests in strong namespaces, each at the shards of its keys.
+    async fn serve_keys(
+        &self,
+        router: &Router<'_>,
+        session: &mut Session,
+        requests: &[Request<'_>],
+    ) -> Vec<Reply> {
+        let Some(first) = requests.first() else { return Vec::new() };
+        let named = requests.iter().position(|request| request.spec.is_write());
+        let id = if named.is_some() { session.request_id.take() } else { None };
+        let read = self.read_mode(session, first.namespace);
+        let wish = Wish { read, id: named.zip(id.as_deref()) };
+        router.requests(requests, wish, &mut session.written).await
+    }
+
+    /// A request over several shards that this node keeps alone: as one; `None` if others keep some of them, too.
+    async fn serve_spanning(
+        &self,
+        router: &Router<'_>,
+        session: &mut Session,
+        request: &Request<'_>,
+    ) -> Option<Reply> {
+        let requests = std::slice::from_ref(request);
+        // The id is for the next one that writes.
+        let kept = session.request_id.take_if(|_| !request.spec.is_write());
+        let shards = shards_of(requests, &Watched::new());
+        let served = router.execute_alone(session, requests, &Watched::new(), &shards).await;
+        session.request_id = session.request_id.take().or(kept);
+        match served? {
+            Served::Done(replies) => replies.into_iter().next(),
+            Served::Error(error) => Some(Reply::Error(error)),
+            // Nothing is watched.
+            Served::Changed => None,
+        }
     }
 
     /// Requests in available namespaces: at the replicas of their keys; what looks at all keys, at this node alone.
@@ -155,13 +197,20 @@ impl Node {
         let Some(cluster) = self.inner.cluster.get() else {
             return Served::Error(ErrorReply::new("ERR this node is not one of a cluster"));
         };
-        let id = session.request_id.take();
-        let shard = match one_shard(requests, watched) {
+        let router = Router { node: self, cluster, own_shards: session.own_shards };
+        let (namespace, shard) = match one_shard(requests, watched) {
             Ok(Some(shard)) => shard,
             Ok(None) => return answered_by_words(requests),
-            Err(error) => return Served::Error(error),
+            Err(error) if error.code() != "CROSSSLOT" || has_scan(requests) => return Served::Error(error),
+            Err(error) => {
+                let shards = shards_of(requests, watched);
+                let alone: Boxed<'_, _> = Box::pin(router.execute_alone(session, requests, watched, &shards));
+                let served = alone.await;
+                session.request_id = None;
+                return served.unwrap_or(Served::Error(error));
+            }
         };
-        let (namespace, shard) = shard;
+        let id = session.request_id.take();
         let words = |request: &Request<'_>| {
             request.args.words().iter().map(|word| Bytes::copy_from_slice(word)).collect()
         };
@@ -174,7 +223,6 @@ impl Node {
             (true, Some(_)) => Kind::Named,
             (true, None) => Kind::Write,
         };
-        let router = Router { node: self, cluster, own_shards: session.own_shards };
         match router.ask(shard, namespace, kind, &work, id.as_deref()).await {
             Asked::Answer(Answer::Changed) => Served::Changed,
             Asked::Answer(Answer::Said { all, last }) => {
@@ -240,8 +288,8 @@ fn one_shard(requests: &[Request<'_>], watched: &Watched) -> Result<Option<Shard
     for request in requests {
         if matches!(request.spec.run, Run::Keyspace(_)) {
             let text = format!(
-                "CROSSSLOT {} concerns all shards: in a cluster it can't be inside MULTI",
-                request.spec.name
+                "CROSSSLOT {} concerns all shards: inside MULTI it needs a node that is the only member of all of them",
+                request.spec.name.to_ascii_uppercase()
             );
             return Err(ErrorReply::new(text));
         }
@@ -253,6 +301,11 @@ fn one_shard(requests: &[Request<'_>], watched: &Watched) -> Result<Option<Shard
         add(*namespace, key)?;
     }
     Ok(one)
+}
+
+/// A cursor says how far a scan came that others go on with: it can't be a part of something that is done as one.
+fn has_scan(requests: &[Request<'_>]) -> bool {
+    requests.iter().any(|request| matches!(request.spec.run, Run::Keyspace(Keyspace::Scan)))
 }
 
 fn answered_by_words(requests: &[Request<'_>]) -> Served {

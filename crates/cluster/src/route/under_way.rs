@@ -2,13 +2,12 @@
 
 use super::codec::Said;
 use super::here::Here;
+use crate::execute::add_effect;
 use crate::execute::group::{Evaluated, Item, Ops, Rests};
 use crate::fetching::Fetching;
-use crate::keys::with_user_key;
 use crate::runtime::{Wait, now};
 use crate::shard::{Done, Draft, Member, Outbox, Writes};
 use kvorum_engine::{Attributes, Batch, Durability};
-use kvorum_model::Effect;
 use kvorum_sync::{Moment, Names, OpId};
 use std::time::Duration;
 
@@ -197,14 +196,7 @@ fn writes(item: &Item<'_>) -> Writes {
     if item.clears {
         writes.clear();
     }
-    for effect in &item.effects {
-        with_user_key(effect.key(), |key| match effect {
-            Effect::Put { value, expires_at, tag, .. } => {
-                writes.put(key, value.as_slice(), Attributes { expires_at: *expires_at, tag: *tag });
-            }
-            Effect::Delete { .. } => writes.delete(key, Attributes::default()),
-        });
-    }
+    item.effects.iter().for_each(|effect| add_effect(&mut writes, effect));
     if let Some((key, record, expires_at)) = &item.record {
         writes.put(key, record, Attributes { expires_at: Some(*expires_at), tag: 0 });
     }

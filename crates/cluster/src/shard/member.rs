@@ -16,7 +16,7 @@ use super::writes::Payload;
 use crate::latch::ShardId;
 use bytes::Bytes;
 use kvorum_engine::fs::Fs;
-use kvorum_engine::{Batch, Store, Tree};
+use kvorum_engine::{Batch, Sequence, Store, Tree};
 use kvorum_sync::{
     Effects, Input, Lane, Message, Moment, OpId, Record, RecordId, Refusal, Replica, StoreId, Token,
 };
@@ -41,6 +41,8 @@ pub struct Member {
     pub(super) recent: Recent,
     /// Clears of this leader that are not known to be committed.
     pub(super) clears: BTreeSet<OpId>,
+    /// Where the last batch of this shard stands in the log.
+    pub(super) last_write: Sequence,
     /// Who waits for which item.
     pub(super) clients: BTreeMap<OpId, Token>,
     /// Who waits until members hold an item. As many as tokens at most.

@@ -74,6 +74,7 @@ impl Member {
             tail,
             recent: Recent::default(),
             clears: BTreeSet::new(),
+            last_write: 0,
             clients: BTreeMap::new(),
             watchers: Vec::new(),
             proposing: None,

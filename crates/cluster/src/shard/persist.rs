@@ -82,6 +82,7 @@ impl Member {
         match self.store.write_admitted(&batch, class) {
             Ok(commit) => {
                 let sequence = commit.sequence();
+                self.last_write = sequence;
                 self.records.add(id, Some(sequence), checkpoint);
                 if let Some(old) = retired {
                     self.receiver.retire(sequence, old, self.tree.clone());

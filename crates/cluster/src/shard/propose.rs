@@ -79,6 +79,7 @@ impl Member {
     /// The store took the batch of the proposals, at the commit's sequence.
     pub fn stored(&mut self, sequence: Sequence, out: &mut Outbox) {
         self.records.stored(sequence);
+        self.last_write = sequence;
         out.must_be_durable(sequence);
     }
 
@@ -90,6 +91,16 @@ impl Member {
     /// Whether this member leads.
     pub fn leads(&self) -> bool {
         self.halted.is_none() && self.replica.role() == RoleName::Leader
+    }
+
+    /// Whether this member leads and is the only one: what its store has durable is committed.
+    pub fn leads_alone(&self) -> bool {
+        self.halted.is_none() && self.replica.leads_alone()
+    }
+
+    /// The sequence of the last batch with something of this shard, as long as the member is open.
+    pub fn last_write(&self) -> Sequence {
+        self.last_write
     }
 
     /// The op id of the next proposal; none while this member does not lead, or when the serials of the epoch have run out.
