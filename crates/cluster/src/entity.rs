@@ -1,6 +1,6 @@
 //! The available namespace: put, get, delete and range with `ack` of `from`.
 
-use crate::available::{self, Operation, Outcome, Shell, Wanted};
+use crate::available::{self, Merged, Operation, Outcome, Shell, Wanted};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::execute::{FROM_ONE, commit};
@@ -124,11 +124,26 @@ impl Entity {
     pub async fn range(&self, start: &[u8], end: Option<&[u8]>) -> Result<Range> {
         let (node, start) = (self.node.clone(), user_key(start));
         let end = end.map_or_else(|| USER_KEYS_END.to_vec(), user_key);
-        blocking(move || Sources::open(&node, &start, &end)).await.map(|sources| Range {
-            entity: self.clone(),
-            sources: Some(sources),
-            ahead: Vec::new().into_iter(),
-        })
+        let sources = blocking(move || Sources::open(&node, &start, &end)).await?;
+        Ok(self.ranging(Source::Node(sources)))
+    }
+
+    /// As [`Entity::range`], but of the whole cluster: of every key the newest entry that any node has, as of when it is read.
+    ///
+    /// Fails with [`Error::TooFew`], at once or in the middle, if a node does not answer: it may have what nobody else has.
+    pub async fn range_of_cluster(&self, start: &[u8], end: Option<&[u8]>) -> Result<Range> {
+        let Some(shell) = self.shell() else { return self.range(start, end).await };
+        if shell.nodes() == 0 {
+            return Err(Error::TooFew { at_most: 0, wanted: 1 });
+        }
+        let mut merged = Merged::begin(&self.node, shell, NamespaceId::ENTITY.id(), start, end);
+        let ahead = merged.next().await?.into_iter();
+        let source = (ahead.len() > 0).then_some(Source::Cluster(merged));
+        Ok(Range { entity: self.clone(), source, ahead })
+    }
+
+    fn ranging(&self, source: Source) -> Range {
+        Range { entity: self.clone(), source: Some(source), ahead: Vec::new().into_iter() }
     }
 
     fn tree(&self, id: &[u8]) -> Option<&Tree> {
@@ -275,12 +290,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.map_err(|error| Error::Storage(format!("a read of the store ended early: {error}")))?
 }
 
-/// A stream over a range of entries; reads ahead a bounded piece at a time. It reads one snapshot, whatever is written meanwhile.
+/// A stream over a range of entries; reads ahead a bounded piece at a time. That of one node reads one snapshot, whatever is written meanwhile.
 pub struct Range {
     entity: Entity,
     /// `None` at the end.
-    sources: Option<Sources>,
+    source: Option<Source>,
     ahead: std::vec::IntoIter<(Bytes, Bytes)>,
+}
+
+enum Source {
+    Node(Sources),
+    Cluster(Merged),
 }
 
 impl Range {
@@ -289,19 +309,28 @@ impl Range {
         if let Some(entry) = self.ahead.next() {
             return Some(Ok(entry));
         }
-        let sources = self.sources.take()?;
-        let entity = self.entity.clone();
-        let piece = blocking(move || sources.read(&entity)).await;
-        let (entries, sources, rests_on) = match piece {
-            Ok(piece) => piece,
-            Err(error) => return Some(Err(error)),
+        let piece = match self.source.take()? {
+            Source::Node(sources) => self.piece_of_node(sources).await,
+            Source::Cluster(mut merged) => merged.next().await.inspect(|entries| {
+                self.source = (!entries.is_empty()).then_some(Source::Cluster(merged));
+            }),
         };
-        if let Err(error) = self.entity.settle(rests_on).await {
-            return Some(Err(error));
+        match piece {
+            Ok(entries) => self.ahead = entries.into_iter(),
+            Err(error) => {
+                self.source = None;
+                return Some(Err(error));
+            }
         }
-        self.ahead = entries.into_iter();
-        self.sources = sources;
         self.ahead.next().map(Ok)
+    }
+
+    async fn piece_of_node(&mut self, sources: Sources) -> Result<Vec<(Bytes, Bytes)>> {
+        let entity = self.entity.clone();
+        let (entries, sources, rests_on) = blocking(move || sources.read(&entity)).await?;
+        self.entity.settle(rests_on).await?;
+        self.source = sources.map(Source::Node);
+        Ok(entries)
     }
 }
 

@@ -5,10 +5,6 @@
 //! what needs one comes back as a [`Prefetch`], and replies that rest on undurable writes come with a [`Commit`].
 #![forbid(unsafe_code)]
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "a wiped replica is rebuilt once the node knows that it is one")
-)]
 mod available;
 pub mod backup;
 mod clock;
@@ -47,6 +43,7 @@ mod transaction;
 #[cfg_attr(not(test), expect(dead_code, reason = "its figures are for /metrics"))]
 mod transport;
 mod upkeep;
+mod verify;
 
 #[doc(hidden)]
 pub use control::rehearsal;
@@ -67,3 +64,4 @@ pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
 pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener, PeerTls};
 pub use stats::{NamespaceStats, NodeStats};
 pub use topology::{SlotRange, Topology, TopologyNode};
+pub use verify::{Verified, VerifiedShard};

@@ -24,6 +24,8 @@ pub struct NodeStats {
     pub saves: SaveStats,
     /// Figures of the storage engine, by name, for `/metrics`.
     pub engine: Vec<(&'static str, u64)>,
+    /// Figures of its part in the available namespaces of a cluster, by name; none of a node alone.
+    pub available: Vec<(&'static str, u64)>,
 }
 
 /// Figures about a namespace.
@@ -54,6 +56,7 @@ pub(crate) fn collect(node: &Node) -> NodeStats {
         poisoned: inner.store.stats().poisoned,
         saves: inner.saves.stats(inner.store.visible()),
         engine: engine(node),
+        available: inner.cluster.get().map(|cluster| cluster.available.figures()).unwrap_or_default(),
     }
 }
 

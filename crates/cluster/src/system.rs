@@ -19,6 +19,8 @@ const STAMP_BOUND: &[u8] = b"stamp-bound";
 const NAMESPACE: &[u8] = b"namespace/";
 /// States of members of shards: `shard/{namespace}/{place}`, read by whoever opens the member.
 const SHARD: &[u8] = b"shard/";
+/// What the replicas of available namespaces must not forget: read by whoever opens them.
+const AVAILABLE: &[u8] = b"available/";
 
 /// The system tree.
 pub(crate) struct System {
@@ -152,6 +154,17 @@ impl System {
         self.put(batch, &shard_key(shard), state);
     }
 
+    /// A row of the replicas of available namespaces, as [`System::put_available`] left it.
+    pub(crate) fn available(&self, row: &str) -> Result<Option<Bytes>> {
+        let found = self.tree.get(&[AVAILABLE, row.as_bytes()].concat(), &View::newest())?;
+        Ok(found.filter(kvorum_engine::Found::is_value).map(|found| found.value))
+    }
+
+    /// Adds a row of the replicas of available namespaces to a batch.
+    pub(crate) fn put_available(&self, batch: &mut Batch, row: &str, value: &[u8]) {
+        self.put(batch, &[AVAILABLE, row.as_bytes()].concat(), value);
+    }
+
     /// Adds the bound on hybrid timestamps to a batch.
     pub(crate) fn put_stamp_bound(&self, batch: &mut Batch, bound: u64) {
         self.put(batch, STAMP_BOUND, &bound.to_le_bytes());
@@ -193,7 +206,7 @@ impl Found {
             EPOCH => self.epoch = u64::from_le_bytes(fixed(key, value)?),
             TIME => self.time_ms = u64::from_le_bytes(fixed(key, value)?),
             STAMP_BOUND => self.stamp_bound = u64::from_le_bytes(fixed(key, value)?),
-            _ if key.starts_with(SHARD) => {}
+            _ if key.starts_with(SHARD) || key.starts_with(AVAILABLE) => {}
             _ if key.starts_with(NAMESPACE) => {
                 let (id, row) = namespace_row(key, value)?;
                 self.namespaces.insert(id, row);

@@ -118,6 +118,10 @@ impl Inner {
                 continue;
             }
             tree.set_expiry_floor(if strong { expired } else { grace.min(expired) })?;
+            if !strong && self.cluster.get().is_some() {
+                // Other nodes may have been asleep: what joins this node to them knows.
+                continue;
+            }
             if !strong {
                 tree.set_tombstone_floor(self.hybrid.floor(grace))?;
                 continue;

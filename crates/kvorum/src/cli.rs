@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Namespace { sources: Sources, action: Action },
     /// Tell how a cluster stands.
     ClusterStatus { sources: Sources, shards: bool },
+    /// Compare the replicas of a cluster.
+    ClusterVerify(Sources),
     /// A cluster in one process.
     Playground { nodes: usize },
     /// Load a running node.
@@ -73,6 +75,9 @@ pub(crate) fn parse() -> Command {
             Command::Namespace { sources: sources(matches), action: Action::of(word, matches) }
         }
         Some(("cluster", matches)) => {
+            if let Some(matches) = matches.subcommand_matches("verify") {
+                return Command::ClusterVerify(sources(matches));
+            }
             let matches = matches.subcommand_matches("status").unwrap_or(matches);
             Command::ClusterStatus { sources: sources(matches), shards: matches.get_flag("shards") }
         }
@@ -148,10 +153,14 @@ fn of_clusters() -> [clap::Command; 3] {
         .arg(shards)
         .args(flags_of(&["http", "requirepass"]))
         .args_override_self(true);
+    let verify = clap::Command::new("verify")
+        .about("Compare the replicas of all shards, in both modes; over HTTP. Fails if some differ")
+        .args(flags_of(&["http", "requirepass"]))
+        .args_override_self(true);
     let cluster = clap::Command::new("cluster")
         .about("Tell about a cluster")
         .subcommand_required(true)
-        .subcommand(status);
+        .subcommands([status, verify]);
     let nodes = Arg::new("nodes").long("nodes").value_name("N").default_value("3");
     let nodes = nodes.value_parser(value_parser!(u64).range(1..=NODES_MAX as u64)).help("Number of nodes");
     let playground = clap::Command::new("playground")

@@ -14,6 +14,7 @@ mod probe;
 mod serve;
 mod settings;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         cli::Command::ClusterStatus { sources, shards } => {
             load(&sources).and_then(|settings| status::status(&settings, shards))
         }
+        cli::Command::ClusterVerify(sources) => load(&sources).and_then(|settings| verify::verify(&settings)),
         cli::Command::Playground { nodes } => playground::playground(nodes),
         cli::Command::PrintConfig(sources) => load(&sources).map(|settings| print!("{}", settings.print())),
     };

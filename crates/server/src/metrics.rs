@@ -70,6 +70,10 @@ fn figures(shared: &Shared) -> Vec<Figure> {
             add(name, help, Value::Gauge(value));
         }
     }
+    for (name, value) in &of_node.available {
+        let help = "A figure of the available namespaces of a cluster";
+        add(&format!("available_{name}"), help, Value::Gauge(*value));
+    }
     for (name, value) in &of_node.engine {
         add(&format!("engine_{name}"), "A figure of the storage engine", Value::Gauge(*value));
     }

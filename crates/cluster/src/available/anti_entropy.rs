@@ -2,6 +2,7 @@
 //! way. One question under way at a time: whoever drives it sets the pace.
 
 use super::Order;
+use super::planted::{Fault, is_planted};
 use super::replica::{LISTED_MAX, Refusal, Replica};
 use super::wire::{Answer, Ask, Listed};
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(crate) struct Exchange {
     fetch: Vec<Bytes>,
     push: VecDeque<Bytes>,
     moved: usize,
+    /// What is not newer than this, and the other node should have and has not, was deleted: it goes.
+    deleted_upto: u64,
 }
 
 impl Exchange {
@@ -50,8 +53,17 @@ impl Exchange {
             fetch: Vec::new(),
             push: VecDeque::new(),
             moved: 0,
+            deleted_upto: 0,
         };
         (exchange, Ask::Digests { place })
+    }
+
+    /// Begins, for a replica that lacks what the other node may have: everything is looked at, whatever the other one should keep. If it doubts
+    /// what it holds, `deleted_upto` is the version up to which the other one may have forgotten deletions, else zero.
+    pub(crate) fn collect(peer: StoreId, place: u16, deleted_upto: u64) -> (Exchange, Ask) {
+        let (exchange, _) = Exchange::begin(peer, place);
+        let ask = Ask::List { place, slots: Vec::new(), after: None };
+        (Exchange { slots: Some(BTreeSet::new()), deleted_upto, ..exchange }, ask)
     }
 
     /// Takes in the answer to the last question. Waits for the disk.
@@ -65,7 +77,9 @@ impl Exchange {
         match answer {
             Answer::Digests(theirs) => {
                 let mine = me.digests(self.place, self.peer, order)?;
-                self.slots = Some(differing(&mine, &theirs));
+                let slots = differing(&mine, &theirs);
+                self.more = !slots.is_empty();
+                self.slots = Some(slots);
             }
             Answer::List { listed, more } => self.compare(&listed, more, me, order)?,
             Answer::Fetched(entries) => {
@@ -80,12 +94,22 @@ impl Exchange {
                     self.fetch.clear();
                 }
             }
-            Answer::Stored { .. } | Answer::Found(_) | Answer::OtherNodes => {}
+            Answer::Stored { .. } | Answer::Found(_) => {}
+            Answer::OtherNodes
+            | Answer::Rebuilding
+            | Answer::Standing { .. }
+            | Answer::MemberDigest { .. } => {
+                return Err(Refusal::Rebuilding);
+            }
         }
         self.next(me)
     }
 
     fn next(&mut self, me: &Replica) -> Result<Exchanged, Refusal> {
+        if is_planted(Fault::MovesNothing) {
+            self.fetch.clear();
+            self.push.clear();
+        }
         if !self.fetch.is_empty() {
             return Ok(Exchanged::Ask(Ask::Fetch { place: self.place, keys: self.fetch.clone() }));
         }
@@ -96,7 +120,7 @@ impl Exchange {
             }
         }
         match &self.slots {
-            Some(slots) if self.more && !slots.is_empty() => {
+            Some(slots) if self.more => {
                 let (slots, after) = (slots.iter().copied().collect(), self.after.clone());
                 Ok(Exchanged::Ask(Ask::List { place: self.place, slots, after }))
             }
@@ -140,6 +164,11 @@ impl Exchange {
                         self.push.push_back(one.key.clone());
                     } else if one.shadow && keeps(me.store_id(), other) {
                         self.fetch.push(other.key.clone());
+                    }
+                }
+                (Some(one), None) if keeps(self.peer, one) && one.version <= self.deleted_upto => {
+                    if let Some(entry) = me.entry(&one.key)?.filter(|entry| entry.version == one.version) {
+                        me.forget(&one.key, &entry)?;
                     }
                 }
                 (Some(one), None) if keeps(self.peer, one) => self.push.push_back(one.key.clone()),

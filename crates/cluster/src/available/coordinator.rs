@@ -1,6 +1,7 @@
 //! The coordinator of one request: it asks all `from` replicas at once, answers with the fastest `ack`, and leaves the others better than it found
 //! them.
 
+use super::planted::{Fault, is_planted};
 use super::wire::{Answer, Ask};
 use super::{Entry, Order};
 use bytes::Bytes;
@@ -169,8 +170,13 @@ impl Coordination {
 
     fn settle(&mut self, steps: &mut Vec<Step>) {
         let counted = || self.replies.iter().take(usize::from(self.from()));
-        let answered =
-            counted().filter(|reply| !matches!(reply, Reply::Pending | Reply::Failed)).count() as u8;
+        let answered = counted()
+            .filter(|reply| match reply {
+                Reply::Pending => false,
+                Reply::Failed => is_planted(Fault::HintIsAck),
+                _ => true,
+            })
+            .count() as u8;
         let pending = counted().filter(|reply| **reply == Reply::Pending).count() as u8;
         if !self.told {
             let outcome = if answered >= self.ack {
@@ -208,6 +214,10 @@ impl Coordination {
             Reply::Found(found) => found.as_ref(),
             _ => None,
         });
+        if is_planted(Fault::FirstAnswerWins) {
+            return found.into_iter().next().cloned();
+        }
+        let found = found.filter(|entry| entry.value.is_some() || !is_planted(Fault::DeletionIsNoAnswer));
         found.max_by_key(|entry| (entry.version, !entry.shadow)).cloned()
     }
 

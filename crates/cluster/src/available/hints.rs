@@ -114,7 +114,13 @@ impl Hints {
         Ok(())
     }
 
+    /// Bytes kept for all nodes.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        self.bytes.values().sum()
+    }
+
     /// Bytes kept for a node.
+    #[cfg(test)]
     pub(crate) fn bytes(&self, to: StoreId) -> u64 {
         self.bytes.get(&to).copied().unwrap_or_default()
     }

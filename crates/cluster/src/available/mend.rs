@@ -1,46 +1,101 @@
-//! What replicas do for each other without being asked: hints are handed over, shards compared, one after the other, at a pace.
+//! What replicas do for each other without being asked: what one lacks is collected, hints are handed over, shards compared, one after the other,
+//! at a pace.
 
+use super::counts;
+use super::rebuild::{Heard, since};
 use super::replica::Replica;
-use super::shell::{Frame, Shell, ceiling};
+use super::shell::{Frame, Shell, ceiling, refused};
 use super::{Answer, Ask, Exchange, Exchanged};
 use crate::entity::blocking;
-use crate::error::Error;
 use kvorum_sync::StoreId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// How often one thing is mended.
+/// How often one thing is mended at most.
 const MEND_EVERY: Duration = Duration::from_millis(100);
+
+/// What was done is followed by a rest of so many times what it took: comparing takes a small part of a processor.
+const REST_TIMES: u32 = 9;
+
+/// How often floors are looked at, and it is noted that the node is awake.
+const FLOORS_EVERY: Duration = Duration::from_secs(30);
 
 /// Hints that are handed over at one time.
 const HINTS_AT_ONCE: usize = 32;
 
+/// Where the round is.
+#[derive(Default)]
+struct Round {
+    turn: usize,
+    /// The nodes that were there, by the print of the order.
+    nodes: u64,
+    /// Whether it was found out of all namespaces that nobody used here that nothing is lacking.
+    knows_unused: bool,
+    /// Shards of which nothing lies where it does not belong, among these nodes.
+    placed: BTreeSet<(u16, u16)>,
+}
+
 impl Shell {
-    /// Hands over hints and compares shards until the node ends.
+    /// Mends until the node ends.
     pub(crate) async fn mend(self: Arc<Self>) {
-        let mut turn = 0;
+        let (begun, mut floors_at) = (Instant::now(), Instant::now());
+        let (mut round, mut heard) = (Round::default(), Heard::default());
+        let mut pause = MEND_EVERY;
         loop {
-            tokio::time::sleep(MEND_EVERY).await;
-            let order = self.order();
-            let is_there = |store: &StoreId| *store != self.me && self.transport.is_up(*store);
-            let others: Vec<_> = order.stores().filter(is_there).collect();
-            let Some(peer) = others.get(turn % others.len().max(1)).copied() else { continue };
-            turn += 1;
-            self.hand_over(peer).await;
-            // Each peer in turn; with each of them one shard after the other.
-            let shard = turn / others.len().max(1);
-            let mut replicas: Vec<_> =
-                self.replicas.lock().iter().map(|(id, replica)| (*id, Arc::clone(replica))).collect();
-            replicas.sort_unstable_by_key(|(id, _)| *id);
-            let places: usize = replicas.iter().map(|(_, replica)| usize::from(replica.places())).sum();
-            let mut place = shard.checked_rem(places).unwrap_or_default();
-            for (namespace, replica) in replicas {
-                if place < usize::from(replica.places()) {
-                    self.compare(namespace, &replica, peer, place as u16).await;
-                    break;
-                }
-                place -= usize::from(replica.places());
+            tokio::select! {
+                () = self.lacks.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
+            if self.nodes() == 0 {
+                continue;
+            }
+            let now = Instant::now();
+            self.mend_once(&mut round).await;
+            pause = MEND_EVERY.max(since(now) * REST_TIMES);
+            if now >= floors_at {
+                self.raise_floors(&mut heard, since(begun)).await;
+                self.note_awake().await;
+                floors_at = now + FLOORS_EVERY;
+            }
+        }
+    }
+
+    async fn mend_once(self: &Arc<Self>, round: &mut Round) {
+        let order = self.order();
+        if round.nodes != order.print() {
+            self.open_replicas().await;
+            self.reconsider().await;
+            *round = Round { nodes: order.print(), ..Round::default() };
+        }
+        round.knows_unused = round.knows_unused || self.look_at_unused().await;
+        let open = self.opened();
+        for (_, replica) in open.iter().filter(|(_, replica)| !replica.is_whole()) {
+            self.collect(replica).await;
+        }
+        let is_there = |store: &StoreId| *store != self.me && self.transport.is_up(*store);
+        let others: Vec<_> = order.stores().filter(is_there).collect();
+        let Some(peer) = others.get(round.turn % others.len().max(1)).copied() else { return };
+        round.turn += 1;
+        self.hand_over(peer).await;
+        // Each peer in turn; with each of them one shard after the other.
+        let places = |replica: &Arc<Replica>| usize::from(replica.places());
+        let shards: usize = open.iter().map(|(_, replica)| places(replica)).sum();
+        let mut place = (round.turn / others.len().max(1)).checked_rem(shards).unwrap_or_default();
+        for (namespace, replica) in &open {
+            if place < places(replica) {
+                let place = place as u16;
+                if !round.placed.contains(&(*namespace, place)) && self.move_away(replica, place).await {
+                    round.placed.insert((*namespace, place));
+                }
+                if !replica.doubts() {
+                    let frame = Frame::own(*namespace, &order);
+                    self.exchange(&frame, replica, peer, Exchange::begin(peer, place)).await;
+                }
+                return;
+            }
+            place -= places(replica);
         }
     }
 
@@ -54,6 +109,7 @@ impl Shell {
             if !matches!(self.ask(&frame, to, ask).await, Some(Answer::Stored { .. })) {
                 return;
             }
+            counts::add(&self.counts.delivered, 1);
             let hints = Arc::clone(&self.hints);
             if blocking(move || hints.lock().delivered(&hint)).await.is_err() {
                 return;
@@ -61,23 +117,35 @@ impl Shell {
         }
     }
 
-    async fn compare(self: &Arc<Self>, namespace: u16, replica: &Arc<Replica>, peer: StoreId, place: u16) {
-        let frame = Frame::own(namespace, &self.order());
-        let (mut exchange, mut ask) = Exchange::begin(peer, place);
-        while let Some(answer) = self.ask(&frame, peer, ask).await {
-            let Some(node) = self.node() else { return };
+    /// Carries out a comparison; answers whether it came to its end.
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        frame: &Frame,
+        replica: &Arc<Replica>,
+        peer: StoreId,
+        begun: (Exchange, Ask),
+    ) -> bool {
+        let (mut exchange, mut ask) = begun;
+        while let Some(answer) = self.ask(frame, peer, ask).await {
+            let Some(node) = self.node() else { return false };
             let (replica, order) = (Arc::clone(replica), Arc::clone(&frame.order));
             let stepped = blocking(move || {
                 let next = exchange.step(answer, &replica, &order, ceiling(&node.inner));
-                Ok((exchange, next.map_err(|refusal| Error::Invalid(refusal.to_string()))?))
+                Ok((exchange, next.map_err(refused)?))
             });
             match stepped.await {
                 Ok((going_on, Exchanged::Ask(next))) => (exchange, ask) = (going_on, next),
-                Ok((_, Exchanged::Done { .. })) => return,
+                Ok((_, Exchanged::Done { slots, moved })) => {
+                    counts::add(&self.counts.moved, moved);
+                    tracing::trace!(store = peer.0, slots, moved, "compared a shard");
+                    return true;
+                }
                 Err(error) => {
-                    return tracing::debug!(store = peer.0, place, %error, "a comparison of replicas ended early");
+                    tracing::debug!(store = peer.0, %error, "a comparison of replicas ended early");
+                    return false;
                 }
             }
         }
+        false
     }
 }

@@ -5,14 +5,21 @@
 
 mod anti_entropy;
 mod coordinator;
+mod counts;
 mod hints;
+#[cfg(test)]
+mod loss;
 mod mend;
 mod order;
+mod planted;
+mod range;
+mod rebuild;
 mod replica;
 mod serve;
 mod shell;
 #[cfg(test)]
 mod sim;
+mod standing;
 mod wire;
 
 use anti_entropy::{Exchange, Exchanged};
@@ -20,9 +27,10 @@ use coordinator::{Coordination, Input, Step};
 pub(crate) use coordinator::{Operation, Outcome};
 pub(crate) use hints::TREE as HINTS_TREE;
 use order::Order;
+pub(crate) use range::Merged;
 pub(crate) use serve::serve;
-pub(crate) use shell::{Shell, Wanted};
-use wire::{Answer, Ask};
+pub(crate) use shell::{Frame, Shell, Wanted};
+pub(crate) use wire::{Answer, Ask};
 
 use bytes::Bytes;
 

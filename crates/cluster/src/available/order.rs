@@ -29,6 +29,13 @@ impl Order {
         self.print
     }
 
+    /// Digests of the nodes' names, sorted: what the places of nodes come from.
+    pub(crate) fn names(&self) -> Vec<u64> {
+        let mut names: Vec<u64> = self.nodes.iter().map(|(_, name)| *name).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()

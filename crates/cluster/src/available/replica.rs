@@ -1,5 +1,6 @@
 //! The replica: a node's local trees for the slots that it keeps. Versions decide, so that writes may come in any order, twice, and from anywhere.
 
+use super::planted::{Fault, is_planted};
 use super::wire::{Answer, Ask, Listed};
 use super::{Entry, Order};
 use crate::error::Error;
@@ -15,9 +16,9 @@ use kvorum_engine::{
 use kvorum_model::slot;
 use kvorum_sync::StoreId;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What a list has at most.
@@ -33,7 +34,7 @@ const SHADOW: u8 = 0x80;
 /// Why a replica does not do what it was asked. It was surely not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// It is new and has not collected yet what it should keep: it takes writes and answers no reads.
+    /// It has not collected yet what it should keep, or doubts what it holds: it takes writes and answers no reads.
     #[error("this replica is still being rebuilt")]
     Rebuilding,
     /// The coordinator's clock is too far ahead.
@@ -76,6 +77,8 @@ pub(crate) struct Replica {
     tombstone_floor: AtomicU64,
     /// The nodes from which it has not collected yet what it should keep.
     lacking: Mutex<BTreeSet<StoreId>>,
+    /// It slept so long that it may hold what was deleted meanwhile.
+    doubts: AtomicBool,
 }
 
 impl Replica {
@@ -84,12 +87,18 @@ impl Replica {
         let changes = trees.iter().map(|_| AtomicU64::new(0)).collect();
         let digests = trees.iter().map(|_| Mutex::default()).collect();
         let (tombstone_floor, lacking) = (AtomicU64::new(0), Mutex::default());
-        Replica { me, namespace, store, trees, changes, digests, tombstone_floor, lacking }
+        let doubts = AtomicBool::new(false);
+        Replica { me, namespace, store, trees, changes, digests, tombstone_floor, lacking, doubts }
     }
 
     /// The store of this node.
     pub(crate) fn store_id(&self) -> StoreId {
         self.me
+    }
+
+    /// The namespace's id.
+    pub(crate) fn namespace(&self) -> u16 {
+        self.namespace.id()
     }
 
     /// Shards of the namespace.
@@ -102,14 +111,33 @@ impl Replica {
         self.lacking.lock().extend(what_these_have);
     }
 
+    /// It may hold what was deleted while it slept, until it has collected everything that it lacks.
+    pub(crate) fn doubt(&self) {
+        self.doubts.store(true, Release);
+    }
+
+    /// Whether it doubts what it holds.
+    pub(crate) fn doubts(&self) -> bool {
+        self.doubts.load(Acquire)
+    }
+
     /// It has exchanged everything with this node, or that node has left for good.
     pub(crate) fn collected(&self, from: StoreId) {
-        self.lacking.lock().remove(&from);
+        let mut lacking = self.lacking.lock();
+        lacking.remove(&from);
+        if lacking.is_empty() {
+            self.doubts.store(false, Release);
+        }
+    }
+
+    /// The nodes from which it has to collect what it lacks.
+    pub(crate) fn lacking(&self) -> Vec<StoreId> {
+        self.lacking.lock().iter().copied().collect()
     }
 
     /// Whether it answers reads.
     pub(crate) fn is_whole(&self) -> bool {
-        self.lacking.lock().is_empty()
+        self.lacking.lock().is_empty() || is_planted(Fault::EmptyAnswers)
     }
 
     /// Does what another node, or a client's coordinator on this one, asks. `ceiling`: the highest version that the clocks can have given by now.
@@ -128,7 +156,18 @@ impl Replica {
             Ask::Write { key, entry } => self.write(key, entry, order),
             Ask::Read { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
             Ask::Read { key } => Ok(answer_of(self.get(key)?)),
+            Ask::Standing => {
+                let floor = self.tombstone_floor.load(Acquire);
+                Ok((Answer::Standing { floor, doubts: self.doubts(), is_unused: false }, 0))
+            }
+            Ask::Digests { .. } | Ask::DigestsWith { .. } | Ask::List { .. } | Ask::Fetch { .. }
+                if self.doubts() =>
+            {
+                Err(Refusal::Rebuilding)
+            }
             Ask::Digests { place } => Ok((Answer::Digests(self.digests(*place, from, order)?), 0)),
+            Ask::DigestsWith { place, peer } => Ok((Answer::Digests(self.digests(*place, *peer, order)?), 0)),
+            Ask::MemberDigest { place, .. } => Err(Refusal::NoShard(*place)),
             Ask::List { place, slots, after } => {
                 let slots = slots.iter().copied().collect();
                 let listed = self.list(*place, &slots, after.as_deref(), None)?;
@@ -136,6 +175,8 @@ impl Replica {
                 Ok((Answer::List { listed, more }, 0))
             }
             Ask::Fetch { keys, .. } => self.fetch(keys),
+            Ask::Range { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
+            Ask::Range { from, is_first, end } => self.range(from, *is_first, end.as_deref()),
         }
     }
 
@@ -186,7 +227,8 @@ impl Replica {
     ) -> Result<(Answer, Sequence), Refusal> {
         let (place, tree) = self.tree_of(key)?;
         let rank = order.rank(slot(key), self.me);
-        let keeps = !entry.shadow && rank.is_some_and(|rank| rank < entry.from);
+        let keeps =
+            !entry.shadow && rank.is_some_and(|rank| rank < entry.from || is_planted(Fault::KeepsBeyondFrom));
         let wider = found.filter(|found| found.tag & SHADOW == 0 && found.tag > entry.from);
         let answer = |newer| Answer::Stored { newer, wider: wider.map_or(0, |found| found.tag) };
         match found {
@@ -197,6 +239,9 @@ impl Replica {
                 return Ok((answer(0), found.sequence));
             }
             None if !keeps => return Ok((answer(0), 0)),
+            Some(found) if !keeps && is_planted(Fault::OldCopiesStay) => {
+                return Ok((answer(0), found.sequence));
+            }
             _ => {}
         }
         let tag = if keeps { entry.from } else { entry.from | SHADOW };
@@ -211,10 +256,8 @@ impl Replica {
             Err(kvorum_engine::Error::BelowFloor { .. }) => return Ok((answer(entry.version + 1), 0)),
             written => written?,
         };
-        if let Some(changes) = self.changes.get(usize::from(place)) {
-            changes.fetch_add(1, AcqRel);
-        }
-        Ok((answer(0), commit.sequence()))
+        self.changed(place);
+        Ok((answer(0), if is_planted(Fault::AcknowledgesEarly) { 0 } else { commit.sequence() }))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Found>, Refusal> {
@@ -241,7 +284,41 @@ impl Replica {
         Ok((Answer::Fetched(entries), sequence))
     }
 
-    /// Keys and versions of some slots behind `after` and up to `upto`, in key order: at most [`LISTED_MAX`] of them.
+    /// Entries of all shards in key order, deletions too: as many as an answer holds.
+    fn range(&self, from: &[u8], is_first: bool, end: Option<&[u8]>) -> Result<(Answer, Sequence), Refusal> {
+        let (from, end) = (user_key(from), end.map(user_key));
+        let low = if is_first { Bound::Included(&from[..]) } else { Bound::Excluded(&from[..]) };
+        let high = Bound::Excluded(end.as_deref().unwrap_or(USER_KEYS_END));
+        let (mut entries, mut bytes, mut sequence) = (Vec::new(), 0, 0);
+        if end.as_ref().is_some_and(|end| *end <= from) {
+            return Ok((Answer::Fetched(entries), sequence));
+        }
+        let mut heads = BTreeMap::new();
+        for tree in &self.trees {
+            let mut range = tree.range((low, high), &View::newest(), Direction::Forward)?.with_tombstones();
+            if let Some(found) = range.next() {
+                let (key, found) = found?;
+                heads.insert(key, (found, range));
+            }
+        }
+        while entries.len() < LISTED_MAX
+            && let Some((key, (found, mut range))) = heads.pop_first()
+        {
+            bytes += key.len() + found.value.len();
+            if bytes > FETCHED_BYTES && !entries.is_empty() {
+                break;
+            }
+            sequence = sequence.max(found.sequence);
+            entries.push((key.slice(1..), entry_of(found)));
+            if let Some(found) = range.next() {
+                let (key, found) = found?;
+                heads.insert(key, (found, range));
+            }
+        }
+        Ok((Answer::Fetched(entries), sequence))
+    }
+
+    /// Keys and versions of some slots, or of all if none is named, behind `after` and up to `upto`, in key order: at most [`LISTED_MAX`] of them.
     pub(super) fn list(
         &self,
         place: u16,
@@ -257,7 +334,7 @@ impl Replica {
         }
         let mut listed = Vec::new();
         self.scan(place, (low, high), |one| {
-            if slots.contains(&slot(&one.key)) {
+            if slots.is_empty() || slots.contains(&slot(&one.key)) {
                 listed.push(one);
             }
             listed.len() < LISTED_MAX
@@ -282,7 +359,8 @@ impl Replica {
             let mut sums = HashMap::new();
             self.scan(place, (Bound::Unbounded, Bound::Excluded(USER_KEYS_END)), |one| {
                 if !one.shadow {
-                    let digest = xxh3_64_with_seed(&one.key, one.version);
+                    let version = if is_planted(Fault::DigestsWithoutVersions) { 0 } else { one.version };
+                    let digest = xxh3_64_with_seed(&one.key, version);
                     *sums.entry((slot(&one.key), one.from)).or_insert(0) ^= digest;
                 }
                 true
@@ -299,6 +377,50 @@ impl Replica {
         Ok(shared.into_iter().collect())
     }
 
+    /// Entries, deletions too, that others keep and this node does not, behind a key: at most [`LISTED_MAX`] keys with their versions.
+    pub(crate) fn misplaced(
+        &self,
+        place: u16,
+        order: &Order,
+        after: Option<&[u8]>,
+    ) -> Result<Vec<(Bytes, u64)>, Refusal> {
+        let after = after.map(user_key);
+        let low = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut misplaced = Vec::new();
+        self.scan(place, (low, Bound::Excluded(USER_KEYS_END)), |one| {
+            let is_kept = order.rank(slot(&one.key), self.me).is_some_and(|rank| rank < one.from);
+            if !one.shadow && !is_kept {
+                misplaced.push((one.key, one.version));
+            }
+            misplaced.len() < LISTED_MAX
+        })?;
+        Ok(misplaced)
+    }
+
+    /// Lets go of an entry that is none of this node's, or was deleted elsewhere: remembers only that it is gone.
+    pub(crate) fn forget(&self, key: &[u8], entry: &Entry) -> Result<(), Refusal> {
+        let (place, tree) = self.tree_of(key)?;
+        let attributes = Attributes { expires_at: None, tag: entry.from | SHADOW };
+        let gone_at = |version| {
+            let mut batch = Batch::new();
+            with_user_key(key, |key| batch.delete(tree, key, version, attributes));
+            self.store.write(&batch, Durability::Written)
+        };
+        // If this is lost, it is found once more.
+        drop(match gone_at(entry.version) {
+            Err(kvorum_engine::Error::BelowFloor { floor, .. }) => gone_at(floor + 1)?,
+            written => written?,
+        });
+        self.changed(place);
+        Ok(())
+    }
+
+    fn changed(&self, place: u16) {
+        if let Some(changes) = self.changes.get(usize::from(place)) {
+            changes.fetch_add(1, AcqRel);
+        }
+    }
+
     /// Goes over keys and versions in key order, as long as `take` says so.
     fn scan(
         &self,
@@ -312,7 +434,8 @@ impl Replica {
         for found in range {
             let (key, found) = found?;
             let is_gone = found.kind == FoundKind::Tombstone && found.version <= floor;
-            if is_gone {
+            let is_deletion = found.kind == FoundKind::Tombstone;
+            if is_gone || (is_deletion && is_planted(Fault::ComparesNoDeletions)) {
                 continue;
             }
             let (from, shadow) = of_tag(found.tag);

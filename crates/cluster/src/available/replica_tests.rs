@@ -1,4 +1,5 @@
 use super::*;
+use crate::available::{Exchange, Exchanged};
 use crate::namespace::Mode;
 use kvorum_engine::fs::sim::SimFs;
 use kvorum_engine::{Parts, Settings, SystemClock, TreeSettings};
@@ -177,4 +178,65 @@ fn long_lists_and_large_entries_come_in_pieces() {
         assert_eq!(one.entry(key.as_bytes()).unwrap(), two.entry(key.as_bytes()).unwrap(), "{key}");
     }
     assert!(one.entry(b"{k}large7").unwrap().is_some());
+}
+
+/// Carries out an exchange of one with the other.
+fn exchange(me: &Replica, peer: &Replica, begun: (Exchange, Ask)) {
+    let (mut exchange, mut ask) = begun;
+    loop {
+        let answer = peer.handle(me.store_id(), &ask, &order(), u64::MAX).unwrap().0;
+        match exchange.step(answer, me, &order(), u64::MAX).unwrap() {
+            Exchanged::Ask(next) => ask = next,
+            Exchanged::Done { .. } => return,
+        }
+    }
+}
+
+#[test]
+fn who_slept_too_long_lets_go_of_what_was_deleted() {
+    let (sleeper, awake) = (replica(ONE), replica(TWO));
+    let keys = ["deleted", "kept", "missed", "newer"].map(Bytes::from);
+    for replica in [&sleeper, &awake] {
+        write(replica, &keys[0], &entry(5, Some("old"), 2));
+        write(replica, &keys[1], &entry(6, Some("old"), 2));
+    }
+    // While one sleeps the other deletes, writes, and forgets the deletion; the sleeper has taken something shortly before.
+    write(&awake, &keys[0], &entry(8, None, 2));
+    write(&awake, &keys[2], &entry(9, Some("new"), 2));
+    write(&sleeper, &keys[3], &entry(25, Some("late"), 2));
+    awake.set_tombstone_floor(20).unwrap();
+    sleeper.lacks([TWO]);
+    sleeper.doubt();
+    let refused =
+        |ask: Ask| matches!(sleeper.handle(TWO, &ask, &order(), u64::MAX), Err(Refusal::Rebuilding));
+    assert!(refused(Ask::Digests { place: 0 }) && refused(Ask::Read { key: keys[0].clone() }));
+    exchange(&sleeper, &awake, Exchange::collect(TWO, 0, 20));
+    sleeper.collected(TWO);
+    assert!(sleeper.is_whole() && !sleeper.doubts());
+    for replica in [&sleeper, &awake] {
+        let value = |key: &Bytes| replica.entry(key).unwrap().and_then(|entry| entry.value);
+        assert_eq!(
+            keys.each_ref().map(value),
+            [None, Some("old".into()), Some("new".into()), Some("late".into())]
+        );
+    }
+    // Nothing is left to move, in either direction.
+    assert_eq!(sleeper.digests(0, TWO, &order()).unwrap(), awake.digests(0, ONE, &order()).unwrap());
+}
+
+#[test]
+fn entries_of_others_are_found_and_let_go_of() {
+    let replica = replica(ONE);
+    let (own, others) = (key_of(ONE), key_of(TWO));
+    write(&replica, &own, &entry(5, Some("mine"), 1));
+    // Kept when there was only this node.
+    let alone = Order::of([(ONE, "a")]);
+    let ask = Ask::Write { key: others.clone(), entry: entry(6, Some("theirs"), 1) };
+    replica.handle(ONE, &ask, &alone, u64::MAX).unwrap();
+    assert_eq!(replica.misplaced(0, &alone, None).unwrap(), []);
+    assert_eq!(replica.misplaced(0, &order(), None).unwrap(), [(others.clone(), 6)]);
+    let theirs = replica.entry(&others).unwrap().unwrap();
+    replica.forget(&others, &theirs).unwrap();
+    assert_eq!(replica.misplaced(0, &order(), None).unwrap(), []);
+    assert_eq!(replica.entry(&others).unwrap().map(|entry| (entry.value, entry.shadow)), Some((None, true)));
 }

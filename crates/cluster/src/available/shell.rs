@@ -1,17 +1,21 @@
 //! The thin shell around coordinators and replicas: calls between nodes, the disk, time. It decides nothing.
 
+use super::counts::{self, Counts};
 use super::hints::{Hint, Hints};
 use super::replica::{Refusal, Replica};
+use super::standing::Standing;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::{Answer, Ask, Coordination, Entry, Input, Operation, Order, Outcome, Step};
 use crate::commit::Commit;
 use crate::control::Control;
 use crate::entity::blocking;
 use crate::error::{Error, Result};
+use crate::latch::ShardId;
 use crate::namespace::Mode;
 use crate::node::{Inner, Node, ROOM_WAIT_MAX};
 use crate::prefetch::{Fetched, Prefetch, Work};
 use crate::transport::{Channel, Transport};
+use crate::verify;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use kvorum_engine::{Durability, Sequence};
@@ -21,14 +25,14 @@ use parking_lot::Mutex;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 /// How long the replicas of a request may take.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How long to wait before a node is asked again that does not know the same nodes yet.
-const SAME_MAP_WAIT: Duration = Duration::from_millis(20);
+/// How long to wait before a node is asked again that does not know the same nodes yet, or is being rebuilt.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Hints kept for each node that is away, in bytes.
 const HINTS_BYTES_MAX: u64 = 64 << 20;
@@ -50,6 +54,10 @@ pub(crate) struct Shell {
     pub(super) replicas: Mutex<HashMap<u16, Arc<Replica>>>,
     /// Of which version of the map, and what it comes to.
     order: Mutex<(u64, Arc<Order>)>,
+    pub(super) standing: Standing,
+    /// A replica lacks something that others have.
+    pub(super) lacks: Notify,
+    pub(super) counts: Counts,
     /// Calls under way, to each node.
     calls: Mutex<HashMap<StoreId, usize>>,
 }
@@ -68,16 +76,23 @@ pub(crate) struct Wanted {
 
 /// To whom a question belongs.
 #[derive(Clone)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     pub(super) namespace: u16,
     pub(super) order: Arc<Order>,
     pub(super) durability: Option<Durability>,
+    /// A replica that is being rebuilt is asked again until it answers, or the time is over.
+    is_patient: bool,
 }
 
 impl Frame {
     /// Of a node's own, for no client.
-    pub(super) fn own(namespace: u16, order: &Arc<Order>) -> Frame {
-        Frame { namespace, order: Arc::clone(order), durability: None }
+    pub(crate) fn own(namespace: u16, order: &Arc<Order>) -> Frame {
+        Frame { namespace, order: Arc::clone(order), durability: None, is_patient: false }
+    }
+
+    /// Of a client's, who waits for replicas that are being rebuilt.
+    pub(super) fn patient(namespace: u16, order: &Arc<Order>, durability: Option<Durability>) -> Frame {
+        Frame { durability, is_patient: true, ..Frame::own(namespace, order) }
     }
 
     fn head(&self) -> Head {
@@ -101,12 +116,15 @@ impl Shell {
             hints: Arc::new(Mutex::new(Hints::open(&inner.store, HINTS_BYTES_MAX)?)),
             replicas: Mutex::default(),
             order: Mutex::new((0, Arc::new(Order::of([])))),
+            standing: Standing::open(&inner.system, &inner.store)?,
+            lacks: Notify::new(),
+            counts: Counts::default(),
             calls: Mutex::default(),
         }))
     }
 
     /// The nodes that keep available namespaces, as the map has them now.
-    pub(super) fn order(&self) -> Arc<Order> {
+    pub(crate) fn order(&self) -> Arc<Order> {
         let map = self.control.map();
         let mut known = self.order.lock();
         if known.0 != map.version {
@@ -136,6 +154,10 @@ impl Shell {
         let ack = wanted.ack.into();
         tokio::spawn(Arc::clone(self).drive(wanted, tell));
         match told.await.map_err(|_| Error::Unknown("the node ends".into()))? {
+            Outcome::Written { newer: Some(newer) } => {
+                counts::add(&self.counts.superseded, 1);
+                Ok(Outcome::Written { newer: Some(newer) })
+            }
             Outcome::TooFew { at_most } => Err(Error::TooFew { at_most: at_most.into(), wanted: ack }),
             outcome => Ok(outcome),
         }
@@ -145,8 +167,7 @@ impl Shell {
         let deadline = Instant::now() + ANSWER_TIME_MAX;
         let mut timer = pin!(tokio::time::sleep_until(deadline));
         loop {
-            let Wanted { namespace, durability, .. } = wanted;
-            let frame = Frame { durability, ..Frame::own(namespace, &self.order()) };
+            let frame = Frame::patient(wanted.namespace, &self.order(), wanted.durability);
             let (outcome, rest) = self.until_told(&wanted, &frame, timer.as_mut()).await;
             // The nodes changed meanwhile: others may have to be asked. Writing the same version once more does no harm.
             let again = matches!(outcome, Outcome::TooFew { .. }) && !rest.timed_out;
@@ -243,6 +264,7 @@ impl Shell {
                 Step::Done(outcome) => told = Some(outcome),
                 Step::Hint(to, entry) => rest.left.push((to, entry)),
                 Step::Repair(to, entry) => {
+                    counts::add(&self.counts.repaired, 1);
                     let key = wanted.key.clone();
                     tokio::spawn(async move {
                         shell.ask(&frame, to, Ask::Write { key, entry }).await;
@@ -256,7 +278,7 @@ impl Shell {
     async fn keep_hint(&self, hint: Hint) {
         let hints = Arc::clone(&self.hints);
         match blocking(move || hints.lock().add(&hint)).await {
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => counts::add(&self.counts.hinted, 1),
             Ok(None) => {
                 tracing::debug!("no room to keep a write for a node that is away: comparing will tell");
             }
@@ -264,16 +286,30 @@ impl Shell {
         }
     }
 
-    /// Asks a replica, which may be this node's own; `None` if it does not answer, or refuses.
-    pub(super) async fn ask(self: &Arc<Self>, frame: &Frame, to: StoreId, ask: Ask) -> Option<Answer> {
-        let answer = if to == self.me {
-            self.answer_here(to, frame, ask).await
-        } else {
-            self.call(frame, to, &ask).await.map_err(Error::Storage)
+    /// Asks a replica, which may be this node's own; `None` if it does not answer, or refuses. As long as it does not know the same nodes it is
+    /// asked again and again.
+    pub(crate) async fn ask(self: &Arc<Self>, frame: &Frame, to: StoreId, ask: Ask) -> Option<Answer> {
+        let until = Instant::now() + ANSWER_TIME_MAX;
+        let answer = loop {
+            let answer = if to == self.me {
+                self.answer_here(to, frame, ask.clone()).await
+            } else {
+                self.call(frame, to, &ask, until).await.map_err(Error::Storage)
+            };
+            let is_too_early = match &answer {
+                Ok(Answer::OtherNodes) => self.order().print() == frame.order.print(),
+                Ok(Answer::Rebuilding) => frame.is_patient,
+                _ => false,
+            };
+            if !is_too_early || Instant::now() + AGAIN_AFTER >= until {
+                break answer;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
         };
         let answer = answer
             .inspect_err(|error| tracing::debug!(store = to.0, %error, "a replica did not answer"))
-            .ok()?;
+            .ok()
+            .filter(|answer| !matches!(answer, Answer::OtherNodes | Answer::Rebuilding))?;
         let version = match &answer {
             Answer::Stored { newer, .. } => *newer,
             Answer::Found(Some(entry)) => entry.version,
@@ -288,29 +324,17 @@ impl Shell {
         Some(answer)
     }
 
-    /// Asks another node; as long as it does not know the same nodes, again and again.
-    async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask) -> Result<Answer, String> {
+    async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask, until: Instant) -> Result<Answer, String> {
         let _counted = self.count_call(to).ok_or("too many questions wait for its answer")?;
         let lane = Lane::Data(match ask {
             Ask::Write { key, .. } | Ask::Read { key } => slot(key) as u8,
             _ => 0,
         });
         let body = encode_ask(&frame.head(), ask);
-        let until = Instant::now() + ANSWER_TIME_MAX;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let answer = self.transport.call(to, lane, Channel::Entity, body.clone(), left).await;
-            let answer = decode_answer(answer.map_err(|error| error.to_string())?);
-            match answer.ok_or("what it answers can't be read")? {
-                Answer::OtherNodes => {
-                    tokio::time::sleep(SAME_MAP_WAIT).await;
-                    if Instant::now() >= until || self.order().print() != frame.order.print() {
-                        return Err("it knows other nodes of the cluster".into());
-                    }
-                }
-                answer => return Ok(answer),
-            }
-        }
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = self.transport.call(to, lane, Channel::Entity, body, left).await;
+        let answer = decode_answer(answer.map_err(|error| error.to_string())?);
+        answer.ok_or_else(|| "what it answers can't be read".into())
     }
 
     fn count_call(&self, to: StoreId) -> Option<Counted<'_>> {
@@ -336,10 +360,19 @@ impl Shell {
 
     /// Does what is asked, and waits until it is durable. What needs no disk is done at once.
     async fn answer_here(self: &Arc<Self>, from: StoreId, frame: &Frame, ask: Ask) -> Result<Answer> {
-        let Frame { namespace, order, durability } = frame;
+        let Frame { namespace, order, durability, .. } = frame;
         let (namespace, asked) = (*namespace, *durability);
         let node = self.node().ok_or_else(|| Error::Unknown("the node ends".into()))?;
+        if let Ask::MemberDigest { place, at, expired_ms } = ask {
+            let shard = ShardId { namespace, place };
+            let (checkpoint, digest) =
+                blocking(move || verify::member_digest(&node, shard, at, expired_ms)).await?;
+            return Ok(Answer::MemberDigest { checkpoint, digest });
+        }
         let known = self.replicas.lock().get(&namespace).cloned();
+        if known.is_none() && ask == Ask::Standing && is_unused(&node, namespace) {
+            return Ok(Answer::Standing { floor: 0, doubts: false, is_unused: true });
+        }
         let quick = known.filter(|_| is_kept(&node, namespace)).and_then(|replica| {
             let answered = replica.handle_cached(&ask, order, ceiling(&node.inner))?;
             observe(&node, &ask);
@@ -347,6 +380,7 @@ impl Shell {
         });
         let (answer, rests_on) = match quick {
             Some(Ok(answered)) => answered,
+            Some(Err(Refusal::Rebuilding)) => return Ok(Answer::Rebuilding),
             Some(Err(refusal)) if !matches!(&refusal, Refusal::Storage(Error::Busy { .. })) => {
                 return Err(refused(refusal));
             }
@@ -388,6 +422,7 @@ impl Shell {
                     waited += retry_after;
                     node.inner.wait_for_room(retry_after)?;
                 }
+                Err(Refusal::Rebuilding) => return Ok((Answer::Rebuilding, 0)),
                 answered => {
                     observe(node, ask);
                     return answered.map_err(refused);
@@ -409,9 +444,10 @@ impl Shell {
             made.error.map_or(Ok(()), Err)?;
         }
         let trees = inner.trees(id).map(|(_, tree)| tree.clone()).collect();
+        let made = Replica::new(self.me, id, inner.store.clone(), trees);
+        self.begin(inner, &made, true)?;
         let mut replicas = self.replicas.lock();
-        let made = || Arc::new(Replica::new(self.me, id, inner.store.clone(), trees));
-        Ok(Arc::clone(replicas.entry(namespace).or_insert_with(made)))
+        Ok(Arc::clone(replicas.entry(namespace).or_insert_with(|| Arc::new(made))))
     }
 }
 
@@ -440,9 +476,14 @@ impl Drop for Counted<'_> {
 }
 
 /// Whether there is such an available namespace.
-fn is_kept(node: &Node, namespace: u16) -> bool {
+pub(super) fn is_kept(node: &Node, namespace: u16) -> bool {
     let kept = node.inner.namespaces.get(namespace);
     kept.is_some_and(|kept| !kept.is_dropped() && kept.id.mode() == Mode::Available)
+}
+
+/// Whether nobody ever wrote to a namespace here.
+pub(super) fn is_unused(node: &Node, namespace: u16) -> bool {
+    node.inner.namespaces.get(namespace).is_some_and(|kept| !kept.has_trees())
 }
 
 fn observe(node: &Node, ask: &Ask) {
@@ -453,7 +494,7 @@ fn observe(node: &Node, ask: &Ask) {
     }
 }
 
-fn refused(refusal: Refusal) -> Error {
+pub(super) fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Storage(error) => error,
         refusal => Error::Invalid(refusal.to_string()),

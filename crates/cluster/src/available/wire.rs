@@ -4,6 +4,7 @@
 use super::{COPIES_MAX, Entry};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_engine::Durability;
+use kvorum_sync::StoreId;
 
 /// What a node asks of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +15,19 @@ pub(crate) enum Ask {
     Read { key: Bytes },
     /// Digests of the slots of a shard, as far as both nodes keep them.
     Digests { place: u16 },
-    /// Keys and versions of some slots of a shard, behind a key, in key order.
+    /// Keys and versions of some slots of a shard, or of all if none is named, behind a key, in key order.
     List { place: u16, slots: Vec<u16>, after: Option<Bytes> },
     /// The entries of these keys of a shard; the answer may have fewer of them, if they are large.
     Fetch { place: u16, keys: Vec<Bytes> },
+    /// How the replica stands.
+    Standing,
+    /// Entries behind a key, or with it if it is the first, in key order up to `end` (exclusive), deletions too: as many as an answer holds, none at
+    /// the end.
+    Range { from: Bytes, is_first: bool, end: Option<Bytes> },
+    /// Digests of the slots of a shard, as far as the node that is asked and another one both keep them.
+    DigestsWith { place: u16, peer: StoreId },
+    /// Of a strong namespace: the checkpoint of a member, and the digest of what it had at a version, without what has expired by then.
+    MemberDigest { place: u16, at: Option<u64>, expired_ms: u64 },
 }
 
 /// What it answers.
@@ -40,6 +50,12 @@ pub(crate) enum Answer {
     Fetched(Vec<(Bytes, Entry)>),
     /// Nothing was done: the replica knows other nodes of the cluster than whoever asks.
     OtherNodes,
+    /// Tombstones up to this version may be forgotten; whether the replica doubts what it holds; whether it never held anything.
+    Standing { floor: u64, doubts: bool, is_unused: bool },
+    /// Nothing was done: the replica has not collected yet what it should keep, or doubts what it holds.
+    Rebuilding,
+    /// A member's checkpoint, and the digest asked for; none if it is not there yet, or knows no more.
+    MemberDigest { checkpoint: u64, digest: Option<u64> },
 }
 
 /// A key without its value.
@@ -100,6 +116,23 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             to.put_u16_le(*place);
             put_all(keys, &mut to, |key, to| put_bytes(key, to));
         }
+        Ask::Standing => to.put_u8(5),
+        Ask::Range { from, is_first, end } => {
+            to.put_slice(&[6, u8::from(*is_first), u8::from(end.is_some())]);
+            put_bytes(from, &mut to);
+            put_bytes(end.as_deref().unwrap_or_default(), &mut to);
+        }
+        Ask::DigestsWith { place, peer } => {
+            to.put_u8(7);
+            to.put_u16_le(*place);
+            to.put_u64_le(peer.0);
+        }
+        Ask::MemberDigest { place, at, expired_ms } => {
+            to.put_u8(8);
+            to.put_u16_le(*place);
+            put_all(at.as_slice(), &mut to, |at, to| to.put_u64_le(*at));
+            to.put_u64_le(*expired_ms);
+        }
     }
     to.freeze()
 }
@@ -120,6 +153,21 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
             Ask::List { place, slots, after: has.then_some(after) }
         }
         4 => Ask::Fetch { place: from.try_get_u16_le().ok()?, keys: all(&mut from, 4, bytes)? },
+        5 => Ask::Standing,
+        6 => {
+            let (is_first, has_end) = (from.try_get_u8().ok()? == 1, from.try_get_u8().ok()? == 1);
+            let (start, end) = (bytes(&mut from)?, bytes(&mut from)?);
+            Ask::Range { from: start, is_first, end: has_end.then_some(end) }
+        }
+        7 => {
+            let place = from.try_get_u16_le().ok()?;
+            Ask::DigestsWith { place, peer: StoreId(from.try_get_u64_le().ok()?) }
+        }
+        8 => {
+            let place = from.try_get_u16_le().ok()?;
+            let at = at_most_one(&mut from)?;
+            Ask::MemberDigest { place, at, expired_ms: from.try_get_u64_le().ok()? }
+        }
         _ => return None,
     };
     from.is_empty().then_some((head, ask))
@@ -162,6 +210,17 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
             });
         }
         Answer::OtherNodes => to.put_u8(5),
+        Answer::Standing { floor, doubts, is_unused } => {
+            to.put_u8(6);
+            to.put_u64_le(*floor);
+            to.put_slice(&[u8::from(*doubts), u8::from(*is_unused)]);
+        }
+        Answer::Rebuilding => to.put_u8(7),
+        Answer::MemberDigest { checkpoint, digest } => {
+            to.put_u8(8);
+            to.put_u64_le(*checkpoint);
+            put_all(digest.as_slice(), &mut to, |digest, to| to.put_u64_le(*digest));
+        }
     }
     to.freeze()
 }
@@ -187,6 +246,15 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
         }
         4 => Answer::Fetched(all(&mut from, 4 + ENTRY_BYTES_MIN, |from| Some((bytes(from)?, entry(from)?)))?),
         5 => Answer::OtherNodes,
+        6 => {
+            let (floor, doubts) = (from.try_get_u64_le().ok()?, from.try_get_u8().ok()? == 1);
+            Answer::Standing { floor, doubts, is_unused: from.try_get_u8().ok()? == 1 }
+        }
+        7 => Answer::Rebuilding,
+        8 => {
+            let checkpoint = from.try_get_u64_le().ok()?;
+            Answer::MemberDigest { checkpoint, digest: at_most_one(&mut from)? }
+        }
         _ => return None,
     };
     from.is_empty().then_some(answer)
@@ -218,6 +286,11 @@ pub(super) fn entry(from: &mut Bytes) -> Read<Entry> {
         from: copies,
         shadow: flags & 4 == 4,
     })
+}
+
+fn at_most_one(from: &mut Bytes) -> Read<Option<u64>> {
+    let mut found = all(from, 8, |from| from.try_get_u64_le().ok())?;
+    (found.len() <= 1).then(|| found.pop())
 }
 
 fn copies(from: u8) -> Read<u8> {
@@ -267,6 +340,12 @@ mod tests {
             Ask::List { place: 3, slots: vec![1, 16383], after: Some(Bytes::new()) },
             Ask::List { place: 3, slots: vec![], after: None },
             Ask::Fetch { place: 3, keys: vec![key, Bytes::new()] },
+            Ask::Standing,
+            Ask::Range { from: Bytes::new(), is_first: true, end: Some("z".into()) },
+            Ask::Range { from: "a".into(), is_first: false, end: None },
+            Ask::DigestsWith { place: 3, peer: StoreId(u64::MAX) },
+            Ask::MemberDigest { place: 3, at: Some(7), expired_ms: 9 },
+            Ask::MemberDigest { place: 3, at: None, expired_ms: 9 },
         ]
     }
 
@@ -283,6 +362,10 @@ mod tests {
             },
             Answer::Fetched(vec![(key, Entry { shadow: true, ..some_entry(None, Some(1)) })]),
             Answer::OtherNodes,
+            Answer::Standing { floor: 9, doubts: true, is_unused: false },
+            Answer::Rebuilding,
+            Answer::MemberDigest { checkpoint: 7, digest: Some(u64::MAX) },
+            Answer::MemberDigest { checkpoint: 7, digest: None },
         ]
     }
 

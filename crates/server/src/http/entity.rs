@@ -47,11 +47,13 @@ pub(crate) async fn range(shared: &Shared, query: &Query) -> Result<Response<Bod
     if end.is_some_and(<[u8]>::is_empty) {
         return Err(Answer::text(StatusCode::BAD_REQUEST, "end is empty: leave it out for all that follow"));
     }
-    // On a node alone its own range is the cluster's.
-    if query.get("scope").is_some_and(|scope| scope != b"cluster" && scope != b"node") {
-        return Err(Answer::text(StatusCode::BAD_REQUEST, "scope is node or cluster"));
-    }
-    let range = shared.node.entity().range(start, end).await.map_err(|error| Answer::of(&error))?;
+    let entity = shared.node.entity();
+    let range = match query.get("scope") {
+        None | Some(b"node") => entity.range(start, end).await,
+        Some(b"cluster") => entity.range_of_cluster(start, end).await,
+        Some(_) => return Err(Answer::text(StatusCode::BAD_REQUEST, "scope is node or cluster")),
+    };
+    let range = range.map_err(|error| Answer::of(&error))?;
     Ok(bytes(Body::entries(range)))
 }
 

@@ -40,7 +40,7 @@ const WRITES_WITHIN: Duration = Duration::from_secs(60);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths that exist, as a 400 names them.
-const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/cluster, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
+const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/cluster, /v1/cluster/verify, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
@@ -118,6 +118,10 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
             only(&head.method, &[Method::GET])?;
             cluster(shared)
         }
+        "/v1/cluster/verify" => {
+            only(&head.method, &[Method::GET])?;
+            verify(shared).await
+        }
         "/healthz" | "/readyz" | "/metrics" => {
             only(&head.method, &[Method::GET, Method::HEAD])?;
             Ok(about(shared, path))
@@ -139,14 +143,30 @@ fn below_namespaces(path: &str) -> Option<&str> {
 
 /// How the cluster stands, as this node sees it.
 fn cluster(shared: &Shared) -> Result<Response<Body>, Answer> {
-    let Some(status) = shared.node.cluster_status() else {
-        let text = "this node is alone: it was started without --peer, --peers and --join";
-        return Err(Answer::text(StatusCode::NOT_FOUND, text).into_json());
-    };
+    let Some(status) = shared.node.cluster_status() else { return Err(alone()) };
     let status = serde_json::to_value(&status);
     let status =
         status.map_err(|error| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Answer::json(StatusCode::OK, &status).into_response())
+}
+
+/// Compares the replicas of all shards.
+async fn verify(shared: &Shared) -> Result<Response<Body>, Answer> {
+    if !shared.node.is_clustered() {
+        return Err(alone());
+    }
+    let verified = shared.node.verify_cluster().await.map_err(|error| Answer::of(&error).into_json())?;
+    let answer = serde_json::json!({
+        "differing": verified.differing(),
+        "unknown": verified.unknown(),
+        "shards": verified.shards,
+    });
+    Ok(Answer::json(StatusCode::OK, &answer).into_response())
+}
+
+fn alone() -> Answer {
+    let text = "this node is alone: it was started without --peer, --peers and --join";
+    Answer::text(StatusCode::NOT_FOUND, text).into_json()
 }
 
 /// How the server is.

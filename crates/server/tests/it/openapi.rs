@@ -125,6 +125,7 @@ fn template(path: &str) -> &'static str {
     match parts.as_slice() {
         ["v1", "openapi.json"] => "/v1/openapi.json",
         ["v1", "cluster"] => "/v1/cluster",
+        ["v1", "cluster", "verify"] => "/v1/cluster/verify",
         ["v1", "ns"] => "/v1/ns",
         ["v1", "ns", _] => "/v1/ns/{namespace}",
         ["v1", "ns", _, "keys"] => "/v1/ns/{namespace}/keys",
@@ -326,6 +327,8 @@ fn the_document_is_sound() {
     }
     assert_eq!(api.status("GET /v1/cluster"), 404, "a node alone");
     assert_eq!(api.status("PUT /v1/cluster"), 405);
+    assert_eq!(api.status("GET /v1/cluster/verify"), 404, "a node alone");
+    assert_eq!(api.status("PUT /v1/cluster/verify"), 405);
     assert_eq!(api.status("PUT /v1/openapi.json"), 405);
     assert_eq!(api.status("GET /v1/openapi.json"), 200);
     assert_eq!(ask(&api.server, "GET /v1/ns/0/nothing", "", b"").0, 404);

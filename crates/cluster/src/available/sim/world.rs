@@ -80,6 +80,8 @@ pub(super) struct World {
     under_way: Vec<UnderWay>,
     clients: BTreeMap<u64, Client>,
     begun: u64,
+    /// What clients of one request were told.
+    told: BTreeMap<u64, Outcome>,
     /// A disk that is still to be wiped.
     wipe: bool,
     /// Acknowledged writes: key, version, `ack`, `from`.
@@ -110,6 +112,7 @@ impl World {
             under_way: Vec::new(),
             clients: BTreeMap::new(),
             begun: 0,
+            told: BTreeMap::new(),
             wipe,
             writes: Vec::new(),
             acknowledged: 0,
@@ -155,13 +158,96 @@ impl World {
     fn crash(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         // What a rebuilt replica still lacks is only remembered in memory here: it stays up.
-        if node.up.take_if(|up| up.replica.is_whole()).is_some() {
+        let off = node.up.take_if(|up| up.replica.is_whole());
+        if off.is_some() {
+            // Before the store is let go of: that would still write.
             node.fs = node.fs.after_power_loss();
         }
     }
 
+    /// A node is off; nothing that it acknowledged is lost.
+    pub(super) fn down(&mut self, at: usize) {
+        self.drain();
+        self.crash(at);
+    }
+
+    pub(super) fn up(&mut self, at: usize) {
+        self.start_again(at);
+    }
+
+    /// The nodes in the order of a key.
+    pub(super) fn order_of(&self, key: &[u8]) -> Vec<usize> {
+        let at = |store| self.nodes.iter().position(|node| node.store_id == store).expect("a node");
+        self.order.of_slot(slot(key)).into_iter().map(at).collect()
+    }
+
+    /// What stands on a node's own disk.
+    pub(super) fn own(&self, at: usize, key: &[u8]) -> Option<Bytes> {
+        self.nodes[at].up.as_ref()?.replica.entry(key).expect("an entry")?.value
+    }
+
+    /// Writes; answers the version if it was acknowledged.
+    pub(super) fn put(
+        &mut self,
+        at: usize,
+        key: &Bytes,
+        value: Option<Bytes>,
+        ack: u8,
+        from: u8,
+    ) -> Option<u64> {
+        self.now_ms += 5;
+        let version = self.stamp(at)?;
+        let entry = Entry { version, value, expires_at: None, from, shadow: false };
+        let told = self.request(at, key, Operation::Write(entry), ack, Some((version, ack, from)), 0);
+        matches!(told, Some(Outcome::Written { .. })).then_some(version)
+    }
+
+    /// Reads: `None` if too few answer, `Some(None)` if there is nothing.
+    pub(super) fn get(&mut self, at: usize, key: &Bytes, ack: u8, from: u8) -> Option<Option<Bytes>> {
+        match self.request(at, key, Operation::Read { from }, ack, None, 0)? {
+            Outcome::Read(found) => Some(found.and_then(|entry| entry.value)),
+            _ => None,
+        }
+    }
+
+    /// One request, with nothing else under way; what it leaves to do is done.
+    fn request(
+        &mut self,
+        at: usize,
+        key: &Bytes,
+        operation: Operation,
+        ack: u8,
+        write: Option<(u64, u8, u8)>,
+        least: u64,
+    ) -> Option<Outcome> {
+        self.nodes[at].up.as_ref()?;
+        let (coordination, steps) = Coordination::begin(key.clone(), slot(key), operation, ack, &self.order);
+        self.begun += 1;
+        let boot = self.nodes[at].boot;
+        let client = Client { node: at, boot, coordination, key: key.clone(), write, least };
+        self.clients.insert(self.begun, client);
+        self.carry_out(self.begun, steps);
+        self.drain();
+        self.told.remove(&self.begun)
+    }
+
+    /// A hybrid timestamp of a node that is up.
+    fn stamp(&mut self, at: usize) -> Option<u64> {
+        let wall = self.wall_ms(at);
+        let node = &mut self.nodes[at];
+        let up = node.up.as_mut()?;
+        if !up.hybrid.is_bounded(wall) {
+            let persist = |bound| {
+                node.bound = bound;
+                Ok::<_, ()>(())
+            };
+            up.hybrid.raise(wall, persist).expect("it is only remembered");
+        }
+        Some(up.hybrid.stamp(wall))
+    }
+
     /// A new disk, and so a new store, under the old name. Only what other replicas have acknowledged as well is still promised.
-    fn wipe(&mut self, at: usize) {
+    pub(super) fn wipe(&mut self, at: usize) {
         self.crash(at);
         self.wipe = false;
         let node = &mut self.nodes[at];
@@ -234,20 +320,10 @@ impl World {
         let ack = 1 + self.dice.below(u64::from(from)) as u8;
         let key = Bytes::from(format!("key{}", self.dice.below(12)));
         let kind = self.dice.below(5);
-        let wall = self.wall_ms(at);
-        let node = &mut self.nodes[at];
-        let Some(up) = &mut node.up else { return };
-        if !up.hybrid.is_bounded(wall) {
-            let persist = |bound| {
-                node.bound = bound;
-                Ok::<_, ()>(())
-            };
-            up.hybrid.raise(wall, persist).expect("it is only remembered");
-        }
+        let Some(version) = self.stamp(at) else { return };
         let (operation, write) = if kind < 2 {
             (Operation::Read { from }, None)
         } else {
-            let version = up.hybrid.stamp(wall);
             let value = (kind < 4).then(|| Bytes::from(format!("value {version}")));
             let entry = Entry { version, value, expires_at: None, from, shadow: false };
             (Operation::Write(entry), Some((version, ack, from)))
@@ -258,7 +334,7 @@ impl World {
         let least = self.writes.iter().filter(must_see).map(|(_, version, ..)| *version).max().unwrap_or(0);
         let (coordination, steps) = Coordination::begin(key.clone(), slot(&key), operation, ack, &self.order);
         self.begun += 1;
-        let boot = node.boot;
+        let boot = self.nodes[at].boot;
         self.clients.insert(self.begun, Client { node: at, boot, coordination, key, write, least });
         self.carry_out(self.begun, steps);
     }
@@ -299,6 +375,7 @@ impl World {
     fn judge(&mut self, number: u64, outcome: &Outcome) {
         let client = &self.clients[&number];
         self.trace = xxh3_64_with_seed(format!("{number} {outcome:?}").as_bytes(), self.trace);
+        self.told = BTreeMap::from([(number, outcome.clone())]);
         match outcome {
             Outcome::Written { .. } => {
                 if let Some((version, ack, from)) = client.write {
@@ -403,7 +480,10 @@ impl World {
     fn compare(&mut self, at: usize, with: StoreId, place: u16) {
         let node = &mut self.nodes[at];
         let Some(up) = &mut node.up else { return };
-        let (exchange, ask) = Exchange::begin(with, place);
+        let (exchange, ask) = match up.replica.is_whole() {
+            true => Exchange::begin(with, place),
+            false => Exchange::collect(with, place, 0),
+        };
         if up.exchanges.contains_key(&(with, place)) {
             return;
         }

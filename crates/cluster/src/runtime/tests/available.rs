@@ -42,6 +42,14 @@ async fn end(world: &mut World, number: usize, cleanly: bool) {
     ended.await.unwrap();
 }
 
+/// Waits until every replica has all that it should.
+async fn whole(world: &World) {
+    for node in world.running() {
+        let is_whole = || node.stats().available.contains(&("namespaces_rebuilding", 0));
+        until("replicas are whole", node, is_whole).await;
+    }
+}
+
 async fn value(node: &Node, key: &[u8], quorum: Quorum) -> Option<bytes::Bytes> {
     node.entity().get(key, quorum).await.unwrap().map(|entry| entry.value)
 }
@@ -184,6 +192,7 @@ fn a_node_alone_after_a_restart_serves_from_its_stored_map() {
         let mut world = World::new(3);
         meet(&world, 3).await;
         world.node(0).entity().put(b"k", b"one", quorum(3, 3)).await.unwrap();
+        whole(&world).await;
         for number in 0..3 {
             end(&mut world, number, number == 1).await;
         }
@@ -199,5 +208,107 @@ fn a_node_alone_after_a_restart_serves_from_its_stored_map() {
         let node = world.node(0);
         until("what the other one took alone arrives", node, || own(node, b"k").as_deref() == Some(b"two"))
             .await;
+    });
+}
+
+async fn all(node: &Node, start: &[u8], end: Option<&[u8]>) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+    let mut range = node.entity().range_of_cluster(start, end).await.unwrap();
+    let mut entries = Vec::new();
+    while let Some(entry) = range.next().await {
+        entries.push(entry.unwrap());
+    }
+    entries
+}
+
+#[test]
+fn a_range_of_the_cluster_has_the_newest_of_every_node() {
+    run(async {
+        let mut world = World::new(3);
+        meet(&world, 3).await;
+        let mut expected = Vec::new();
+        for number in 0..700 {
+            let (key, from) = (format!("k{number:04}"), number % 3 + 1);
+            let (at, value) = (world.node(number as usize % 3), format!("v{number}"));
+            at.entity().put(key.as_bytes(), value.as_bytes(), quorum(from, from)).await.unwrap();
+            expected.push((key.into(), value.into()));
+        }
+        world.node(1).entity().put(b"k0003", b"newer", quorum(1, 1)).await.unwrap();
+        world.node(2).entity().delete(b"k0005", quorum(1, 3)).await.unwrap();
+        expected[3].1 = "newer".into();
+        expected.remove(5);
+        for node in world.running() {
+            assert_eq!(all(node, b"", None).await, expected);
+            assert_eq!(all(node, b"k0010", Some(b"k0013")).await, expected[9..12]);
+            assert_eq!(all(node, b"k0010", Some(b"k0010")).await, []);
+        }
+        end(&mut world, 0, true).await;
+        let few = world.node(1).entity().range_of_cluster(b"", None).await.err();
+        assert!(matches!(few, Some(Error::TooFew { at_most: 2, wanted: 3 })), "{few:?}");
+    });
+}
+
+#[test]
+fn a_node_with_an_empty_disk_answers_nothing_before_it_has_all() {
+    run(async {
+        let mut world = World::new(3);
+        meet(&world, 3).await;
+        let keys = keys(40);
+        for key in &keys {
+            world.node(0).entity().put(key, b"old", quorum(3, 3)).await.unwrap();
+        }
+        end(&mut world, 2, true).await;
+        for key in &keys {
+            world.node(0).entity().put(key, b"new", quorum(2, 3)).await.unwrap();
+        }
+        std::fs::remove_dir_all(world.dir.path().join("n2")).unwrap();
+        world.open_as(2, Bootstrap::Join(world.addresses[0].to_string()));
+        let node = world.node(2);
+        let has_entered = || node.cluster_status().is_some_and(|status| status.nodes.len() == 3);
+        until("it is in the cluster", node, has_entered).await;
+        // Its own replica would be the fastest to say that there is nothing.
+        let mut reads = 0;
+        while !keys.iter().all(|key| own(node, key).is_some()) {
+            let key = &keys[reads % keys.len()];
+            assert_eq!(value(node, key, quorum(1, 3)).await.as_deref(), Some(&b"new"[..]));
+            reads += 1;
+        }
+        for key in &keys {
+            assert_eq!(value(node, key, quorum(3, 3)).await.as_deref(), Some(&b"new"[..]));
+            assert_eq!(own(node, key).as_deref(), Some(&b"new"[..]));
+        }
+    });
+}
+
+#[test]
+fn replicas_of_both_modes_are_compared() {
+    run(async {
+        let world = World::new(3);
+        world.settle().await;
+        for number in 0..60_u32 {
+            let key = format!("k{number}");
+            world.put(key.as_bytes(), b"strong").await;
+            let from = number % 3 + 1;
+            world.node(0).entity().put(key.as_bytes(), b"x", quorum(from, from)).await.unwrap();
+        }
+        whole(&world).await;
+        let node = world.node(1);
+        let verified = within("all shards are compared", node, node.verify_cluster()).await.unwrap();
+        assert_eq!(verified.shards.len(), 32, "16 of each mode");
+        let unequal: Vec<_> = verified.shards.iter().filter(|shard| shard.equal != Some(true)).collect();
+        assert!(unequal.is_empty(), "{unequal:#?}");
+        // Something goes from one member's disk, behind everybody's back.
+        let place = node.inner.shard(shard_of(NamespaceId::ZERO, b"k7")).unwrap();
+        let (tree, key) = (place.latch().member.as_deref().unwrap().tree().clone(), user_key(b"k7"));
+        let found = tree.get(&key, &View::newest()).unwrap().unwrap();
+        let mut batch = Batch::new();
+        batch.retract(&tree, &key, found.version);
+        node.inner.store.write(&batch, Durability::Synced).unwrap().wait().unwrap();
+        let verified = within("all shards are compared", node, world.node(0).verify_cluster()).await.unwrap();
+        let differing: Vec<_> = verified.shards.iter().filter(|shard| shard.equal == Some(false)).collect();
+        assert_eq!(differing.len(), 1, "{differing:#?}");
+        assert_eq!(
+            (differing[0].namespace.as_str(), differing[0].place),
+            ("0", shard_of(NamespaceId::ZERO, b"k7").place)
+        );
     });
 }

@@ -1,0 +1,64 @@
+//! Faults that tests plant, to see the simulation catch each of them. A program has none.
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A replica that did not answer counts as one that did: its hint is taken for an acknowledgement.
+    HintIsAck,
+    /// A read answers with whatever came first.
+    FirstAnswerWins,
+    /// A read does not count deletions among the answers.
+    DeletionIsNoAnswer,
+    /// A replica behind the `from` of an entry does not let go of its older copy.
+    OldCopiesStay,
+    /// A replica with an empty disk answers reads at once.
+    EmptyAnswers,
+    /// A replica keeps what others should.
+    KeepsBeyondFrom,
+    /// A write is acknowledged before it is durable.
+    AcknowledgesEarly,
+    /// Deletions are not compared.
+    ComparesNoDeletions,
+    /// Digests are of keys alone.
+    DigestsWithoutVersions,
+    /// What is found to differ does not move.
+    MovesNothing,
+}
+
+#[cfg(test)]
+impl Fault {
+    /// All of them.
+    pub(super) const ALL: [Fault; 10] = [
+        Fault::HintIsAck,
+        Fault::FirstAnswerWins,
+        Fault::DeletionIsNoAnswer,
+        Fault::OldCopiesStay,
+        Fault::EmptyAnswers,
+        Fault::KeepsBeyondFrom,
+        Fault::AcknowledgesEarly,
+        Fault::ComparesNoDeletions,
+        Fault::DigestsWithoutVersions,
+        Fault::MovesNothing,
+    ];
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a fault on this thread, in place of any other.
+#[cfg(test)]
+pub(super) fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+#[cfg(test)]
+pub(super) fn is_planted(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+#[cfg(not(test))]
+pub(super) const fn is_planted(_: Fault) -> bool {
+    false
+}
