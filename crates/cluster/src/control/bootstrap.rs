@@ -41,6 +41,10 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Entering takes a round of the control plane.
 const ASK_JOIN: Duration = Duration::from_secs(12);
 
+/// A new store takes the place of the one before under the same name when that was silent for so long: longer than a pause or a cut that the shards
+/// bridge by themselves, because the old store has left for good then.
+const NAME_FREE_AFTER_MICROS: u64 = 5_000_000;
+
 /// What a node is started with. It counts only until the node belongs to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Bootstrap {
@@ -335,8 +339,15 @@ impl Inner {
         }
         let namesake = map.named(&info.name).filter(|other| *other != store);
         let now = self.now();
-        if namesake.is_some_and(|other| other == self.me || self.detector.lock().is_alive(other, now)) {
-            return Welcome::Later(format!("another node called `{}` lives", info.name));
+        let lives = |other: StoreId| {
+            other == self.me || self.detector.lock().silent_micros(other, now) < NAME_FREE_AFTER_MICROS
+        };
+        if namesake.is_some_and(lives) {
+            return Welcome::Later(format!(
+                "another node called `{}` lives, or did a moment ago: its name is free when it was silent for {} s",
+                info.name,
+                NAME_FREE_AFTER_MICROS / 1_000_000
+            ));
         }
         let change = Change::Join { store, info, replaces: namesake };
         match self.propose(vec![change]).await {

@@ -138,6 +138,12 @@ impl Detector {
         self.nodes.get(&store).is_some_and(|heard| now.saturating_sub(heard.last) < DEAD_AFTER_MICROS)
     }
 
+    /// How long a node has been silent, or was waited for in vain; 0 of one that nobody knows.
+    pub(crate) fn silent_micros(&self, store: StoreId, now: u64) -> u64 {
+        let last = self.nodes.get(&store).map(|heard| heard.last);
+        last.or_else(|| self.awaited.get(&store).copied()).map_or(0, |last| now.saturating_sub(last))
+    }
+
     /// Everybody who is heard.
     pub(crate) fn heard(&self, now: u64) -> Vec<StoreId> {
         self.nodes.keys().copied().filter(|store| self.is_alive(*store, now)).collect()

@@ -81,6 +81,8 @@ pub(super) struct Mesh {
 /// A machine: its disk stays when the node on it ends.
 pub(super) struct Machine {
     pub(super) name: &'static str,
+    /// The name that its node has, if that is another one.
+    pub(super) called: Option<&'static str>,
     pub(super) store_id: StoreId,
     dir: TempDir,
     running: Option<(Store, Control, watch::Sender<()>)>,
@@ -101,7 +103,15 @@ impl Mesh {
 
     pub(super) fn machine(&self, name: &'static str, store: u64) -> Machine {
         let dir = tempfile::tempdir().unwrap();
-        Machine { name, store_id: StoreId(store), dir, running: None, mesh: self.clone(), boots: 0 }
+        Machine {
+            name,
+            called: None,
+            store_id: StoreId(store),
+            dir,
+            running: None,
+            mesh: self.clone(),
+            boots: 0,
+        }
     }
 
     /// Cuts a node off, or joins it again.
@@ -221,7 +231,11 @@ impl Machine {
             }
         };
         let (me, mesh) = (self.store_id, self.mesh.clone());
-        let info = NodeInfo { name: self.name.into(), peer: self.address(), ..NodeInfo::default() };
+        let info = NodeInfo {
+            name: self.called.unwrap_or(self.name).into(),
+            peer: self.address(),
+            ..NodeInfo::default()
+        };
         let links = Arc::new(MeshLinks { me, mesh: mesh.clone(), peers: Mutex::default() });
         let control = Control::start(ControlParts {
             store: store.clone(),

@@ -117,6 +117,33 @@ async fn a_node_enters_and_a_wiped_one_takes_the_place_of_its_name() {
     a.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_name_is_free_only_after_a_long_silence() {
+    let mesh = Mesh::new();
+    let (mut a, mut b, mut twin) = (mesh.machine("a", 1), mesh.machine("b", 2), mesh.machine("twin", 3));
+    a.start(Bootstrap::Alone).await;
+    b.start(Bootstrap::Join(a.address())).await;
+    a.sees("a second node", |map| map.nodes.len() == 2).await;
+    b.sees("itself", |map| map.nodes.len() == 2).await;
+    twin.called = Some("b");
+    twin.start(Bootstrap::Join(a.address())).await;
+    let seconds = std::time::Duration::from_secs;
+    tokio::time::sleep(seconds(8)).await;
+    // Silent for longer than a node takes to count as dead.
+    mesh.set_cut(&b, &[&a], true);
+    tokio::time::sleep(seconds(3)).await;
+    mesh.set_cut(&b, &[&a], false);
+    tokio::time::sleep(seconds(8)).await;
+    let map = a.control().map();
+    assert!(!map.nodes.contains_key(&twin.store_id) && map.state(b.store_id) == NodeState::Up, "{map:?}");
+    b.stop().await;
+    let (new, old) = (twin.store_id, b.store_id);
+    let map = twin.sees("itself", |map| map.nodes.contains_key(&new)).await;
+    assert_eq!(map.state(old), NodeState::Left);
+    twin.stop().await;
+    a.stop().await;
+}
+
 /// Members at work, as far as the control plane can tell: managers lead at once, learners are ready at once.
 fn lead(machine: &Machine) {
     let control = machine.control();

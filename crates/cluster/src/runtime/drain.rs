@@ -26,7 +26,8 @@ impl Cluster {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
         let mut changes = self.control.changes();
         let handed_over = async {
-            while shards.iter().any(|shard| self.leads(*shard)) {
+            // Others may end meanwhile, and then there is nobody to wait for.
+            while shards.iter().any(|shard| self.leads(*shard) && self.has_heir(&map, *shard)) {
                 // A new nomination is what deposes: the map says so a little earlier.
                 let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
             }

@@ -9,10 +9,11 @@
 //!
 //! The more often a shard was nominated without settling, the longer it is left alone.
 
+use super::super::detector::DEAD_AFTER_MICROS;
 use super::super::map::{NodeState, Nomination, ShardId, ShardRow};
 use super::super::placement;
 use super::{Change, Round, Watched};
-use kvorum_sync::{Ask, Epoch, StoreId};
+use kvorum_sync::{Ask, Epoch, Members, StoreId};
 
 /// A manager that does not lead after so long is replaced. It would have asked before: Sync gives it two seconds.
 const STUCK_MICROS: u64 = 3_000_000;
@@ -43,8 +44,9 @@ impl Round<'_> {
             return None;
         }
         let why = match &row.nomination {
-            // Who may be about to be heard may be about to lead its share.
-            None if row.members().as_slice().iter().any(|store| self.is_awaited(*store)) => return None,
+            None if row.members().as_slice().iter().any(|store| self.comes_up(*store, row.members())) => {
+                return None;
+            }
             None => Why::First,
             Some(last) => self.why(shard, last, watched)?,
         };
@@ -66,6 +68,18 @@ impl Round<'_> {
         };
         let members = row.members().clone();
         Some(self.nominate(shard, row, above, manager, members))
+    }
+
+    /// Whether a member may be heard in a moment, or was heard a moment ago and may be about to hear the others: then it may be about to lead
+    /// its share.
+    fn comes_up(&self, store: StoreId, members: &Members) -> bool {
+        let since = self.view.alive.get(&store);
+        let is_young = since.is_some_and(|since| self.view.now.saturating_sub(*since) < DEAD_AFTER_MICROS);
+        self.is_awaited(store) || is_young && !self.hears_majority(store, members)
+    }
+
+    fn hears_majority(&self, store: StoreId, members: &Members) -> bool {
+        members.is_majority(members.as_slice().iter().copied().filter(|other| self.view.hears(store, *other)))
     }
 
     fn is_awaited(&self, store: StoreId) -> bool {
@@ -151,15 +165,12 @@ impl Round<'_> {
             said.map(|(_, at)| *at).unwrap_or_default()
         };
         let rank = |store: StoreId| {
-            let hears_majority = members.is_majority(
-                members.as_slice().iter().copied().filter(|other| self.view.hears(store, *other)),
-            );
             let managed = self.managed.get(&store).copied().unwrap_or_default();
             (
                 Some(store) == before,
                 self.map.state(store) != NodeState::Up,
                 self.unfit.contains_key(&store),
-                !hears_majority,
+                !self.hears_majority(store, members),
                 std::cmp::Reverse(ahead(store)),
                 managed,
                 placement::weight(shard, store),

@@ -7,7 +7,7 @@ use super::{Planner, PlannerConfig};
 use crate::namespace::Mode;
 use crate::namespaces::NamespaceSettings;
 use kvorum_sync::{Ask, Epoch, Members, OpId, StepDown, StoreId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const A: StoreId = StoreId(1);
 const B: StoreId = StoreId(2);
@@ -179,6 +179,21 @@ fn a_leader_gets_the_higher_epoch_it_asks_for() {
     assert_eq!(case.map.shards[&SHARD].register.epoch(), epoch(41));
     case.wait(20 * SECOND);
     assert_eq!(case.nominated(), None, "the wish is fulfilled");
+}
+
+#[test]
+fn first_leaders_wait_a_moment_for_members_that_come_up() {
+    let mut case = Case::new(&[A, B, C]);
+    for store in [A, B, C] {
+        case.view.alive.insert(store, case.view.now);
+    }
+    case.view.alive.remove(&C);
+    assert_eq!(case.nominated(), None, "nothing is known of one");
+    case.view.alive.insert(C, case.view.now);
+    case.view.hears.insert(C, BTreeSet::new());
+    assert_eq!(case.nominated(), None, "it hears nobody yet");
+    case.wait(SECOND);
+    assert!(case.nominated().is_some_and(|(manager, _)| manager != C), "it had its time");
 }
 
 #[test]
