@@ -34,6 +34,8 @@ pub struct Session {
     pub consistency: Consistency,
     /// The id of the next request that writes: its retry under the same id, on whatever connection, is not executed again.
     pub request_id: Option<Bytes>,
+    /// By how many milliseconds the last reads may have been behind, at most; zero unless they were stale.
+    pub age_ms: u64,
     pub(crate) fetched: Fetched,
     /// What it wrote.
     pub(crate) written: Written,

@@ -2,6 +2,7 @@
 
 use crate::error::Stop;
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// The tag byte of a string, the data type that every namespace has.
 pub const TAG_STRING: u8 = 0;
@@ -40,15 +41,18 @@ pub enum Label {
     Old,
     /// A write is in flight; this is the value it brings, which may yet be cancelled.
     New,
+    /// Nobody was asked whether there is one: this is what was so at most so many milliseconds ago.
+    Stale(u64),
 }
 
 impl Label {
     /// The word in the reply of `GETV`.
-    pub fn word(self) -> &'static str {
+    pub fn word(self) -> Cow<'static, str> {
         match self {
-            Label::Stable => "stable",
-            Label::Old => "old",
-            Label::New => "new",
+            Label::Stable => "stable".into(),
+            Label::Old => "old".into(),
+            Label::New => "new".into(),
+            Label::Stale(age_ms) => format!("stale:{age_ms}").into(),
         }
     }
 }

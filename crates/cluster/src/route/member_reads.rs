@@ -11,10 +11,11 @@ use bytes::Bytes;
 use kvorum_engine::{Cached, Found, FoundKind, Tree};
 use kvorum_model::{Args, CommandSpec, Effects, Label, Record, Reply, Run, Stop, View};
 use kvorum_sync::{KeyHash, KeyState, Names, OpId, ReadWhat};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Older than this, a stale read goes to the leader, in microseconds.
-const STALE_MICROS_MAX: u64 = 10_000_000;
+/// Older than this, a stale read goes to the leader, in milliseconds.
+pub const STALE_AGE_MAX_MS: u64 = 10_000;
 
 /// How a member sees the shard: everything final at its checkpoint, and what the leader knows beyond it.
 #[derive(Clone)]
@@ -25,8 +26,8 @@ struct Sight {
     time_ms: u64,
     keys: Vec<KeyHash>,
     states: Names<KeyState>,
-    /// Whether it answers though what it sees may be old.
-    stale: bool,
+    /// Set if it answers though what it sees may be old: by how many milliseconds at most.
+    stale: Option<u64>,
     labelled: bool,
 }
 
@@ -34,8 +35,13 @@ struct Sight {
 struct AtLeader;
 
 impl Here<'_> {
-    /// Executes commands that only read; `None` if the leader must.
-    pub(super) async fn read_here(&self, list: &[Command<'_>], stale: bool) -> Option<Answer> {
+    /// Executes commands that only read; `None` if the leader must. The age of stale reads raises `age_ms`.
+    pub(super) async fn read_here(
+        &self,
+        list: &[Command<'_>],
+        stale: bool,
+        age_ms: &AtomicU64,
+    ) -> Option<Answer> {
         let labelled = list.iter().all(|(spec, _)| spec.name == "getv");
         let sight = if stale { self.stale_sight()? } else { self.fresh_sight(list, labelled).await? };
         let mut all = Vec::with_capacity(list.len());
@@ -48,6 +54,7 @@ impl Here<'_> {
             };
             all.push(Said::Reply(reply));
         }
+        age_ms.fetch_max(sight.stale.unwrap_or(0), Relaxed);
         Some(Answer::Said { last: 0, all })
     }
 
@@ -56,12 +63,12 @@ impl Here<'_> {
         let seen = self.cluster.with_member(self.shard, |member, _, out| {
             member.refresh_age(now, out);
             let (checkpoint, age) = member.stale_view(now)?;
-            age.filter(|age| *age <= STALE_MICROS_MAX)?;
-            Some((member.tree().clone(), checkpoint, member.checkpoint().time))
+            let age = age.filter(|age| *age <= STALE_AGE_MAX_MS * 1000)?;
+            Some((member.tree().clone(), checkpoint, member.checkpoint().time, age.div_ceil(1000)))
         });
-        let (tree, checkpoint, time_ms) = seen??;
+        let (tree, checkpoint, time_ms, age_ms) = seen??;
         let (keys, states) = (Vec::new(), Names::none());
-        Some(Sight { tree, checkpoint, time_ms, keys, states, stale: true, labelled: false })
+        Some(Sight { tree, checkpoint, time_ms, keys, states, stale: Some(age_ms), labelled: false })
     }
 
     async fn fresh_sight(&self, list: &[Command<'_>], labelled: bool) -> Option<Sight> {
@@ -87,7 +94,7 @@ impl Here<'_> {
         let (tree, time_ms) = self
             .cluster
             .with_member(self.shard, |member, _, _| (member.tree().clone(), member.checkpoint().time))?;
-        Some(Sight { tree, checkpoint, time_ms, keys, states, stale: false, labelled })
+        Some(Sight { tree, checkpoint, time_ms, keys, states, stale: None, labelled })
     }
 }
 
@@ -99,7 +106,8 @@ impl Sight {
         may_block: bool,
     ) -> Result<Result<Reply, Stop>, AtLeader> {
         let Run::Data(run) = spec.run else { return Err(AtLeader) };
-        let view = SightView { sight: self, may_block, lost: false.into(), label: Label::Stable.into() };
+        let label = self.stale.map_or(Label::Stable, Label::Stale);
+        let view = SightView { sight: self, may_block, lost: false.into(), label: label.into() };
         let reply = kvorum_model::evaluate(run, args, &view, self.time_ms, &mut Effects::new());
         if view.lost.get() { Err(AtLeader) } else { Ok(reply) }
     }
@@ -159,7 +167,7 @@ impl View for SightView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
         let sight = self.sight;
         let mut at = sight.checkpoint;
-        if !sight.stale {
+        if sight.stale.is_none() {
             let state = sight.state(key).ok_or_else(|| self.lose())?;
             if sight.labelled && state.pending != OpId::ZERO {
                 self.label.set(Label::Old);
@@ -174,7 +182,7 @@ impl View for SightView<'_> {
             return Err(self.lose());
         }
         let Some(found) = found.filter(|found| found.kind == FoundKind::Value) else { return Ok(None) };
-        if found.expires_at.is_some_and(|at| at > sight.time_ms) && !sight.stale {
+        if found.expires_at.is_some_and(|at| at > sight.time_ms) && sight.stale.is_none() {
             // The leader's time may have passed it.
             return Err(self.lose());
         }

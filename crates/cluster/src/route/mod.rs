@@ -22,5 +22,6 @@ pub(crate) use bytes::Reader;
 pub(crate) use codec::{decode_answer, decode_ask};
 pub(crate) use door::answer;
 pub(crate) use join::{Boxed, join};
+pub use member_reads::STALE_AGE_MAX_MS;
 pub use replicas::Held;
 pub use serve::Served;

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply};
 use kvorum_sync::{Lane, Moment, OpId, StoreId};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Longest wait for one answer of another node: a commit there may take a change of leaders.
@@ -40,6 +41,8 @@ pub(super) struct Wish<'w> {
     pub(super) read: ReadMode,
     /// The id of a request, and the place of that request.
     pub(super) id: Option<(usize, &'w [u8])>,
+    /// Raised to the age of stale reads, in milliseconds.
+    pub(super) age_ms: &'w AtomicU64,
 }
 
 /// What is asked of a shard as a whole, and its answer found.
@@ -98,8 +101,7 @@ impl Router<'_> {
             let list: Vec<Command<'_>> = pieces.iter().map(|piece| (piece.spec, piece.args())).collect();
             let id = wish.id.filter(|_| now_left.iter().any(is_named)).map(|(_, id)| id);
             let until = now().after_micros(attempt.patience_ms(millis()).saturating_mul(1000));
-            let tried =
-                self.try_commands(part.shard, namespace, &list, (wish.read, id), hint.take(), until).await;
+            let tried = self.try_commands(part.shard, namespace, &list, (wish, id), hint.take(), until).await;
             let setback = match tried {
                 Ok(Answer::Said { all, last }) if all.len() == list.len() => {
                     wrote = wrote.max(last);
@@ -144,16 +146,16 @@ impl Router<'_> {
         shard: ShardId,
         namespace: NamespaceId,
         list: &[Command<'_>],
-        (read, id): (ReadMode, Option<&[u8]>),
+        (wish, id): (Wish<'_>, Option<&[u8]>),
         hint: Option<StoreId>,
         until: Moment,
     ) -> Result<Answer, Setback> {
         let here = Here { node: self.node, cluster: self.cluster, shard, namespace, until };
         let only_reads = list.iter().all(|(spec, _)| !spec.is_write());
         if only_reads
-            && read != ReadMode::Leader
+            && wish.read != ReadMode::Leader
             && hint.is_none()
-            && let Some(answer) = here.read_here(list, read == ReadMode::Stale).await
+            && let Some(answer) = here.read_here(list, wish.read == ReadMode::Stale, wish.age_ms).await
         {
             return Ok(answer);
         }

@@ -19,6 +19,7 @@ use crate::session::{Request, Session, Watched};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Keyspace, Reply, Run};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a transaction came to.
 #[derive(Debug)]
@@ -108,8 +109,11 @@ impl Node {
         let named = requests.iter().position(|request| request.spec.is_write());
         let id = if named.is_some() { session.request_id.take() } else { None };
         let read = self.read_mode(session, first.namespace);
-        let wish = Wish { read, id: named.zip(id.as_deref()) };
-        router.requests(requests, wish, &mut session.written).await
+        let age_ms = AtomicU64::new(0);
+        let wish = Wish { read, id: named.zip(id.as_deref()), age_ms: &age_ms };
+        let replies = router.requests(requests, wish, &mut session.written).await;
+        session.age_ms = age_ms.into_inner();
+        replies
     }
 
     /// A request over several shards that this node keeps alone: as one; `None` if others keep some of them, too.

@@ -2,7 +2,7 @@
 
 use kvorum_cluster::{
     Bootstrap, ClusterSettings, ClusterStatus, Held, NamespaceId, Node, NodeSettings, PeerListener, ReadMode,
-    Request, Served, Session, Watched,
+    Request, STALE_AGE_MAX_MS, Served, Session, Watched,
 };
 use kvorum_model::{Args, Reply, resolve};
 use std::collections::BTreeSet;
@@ -284,6 +284,29 @@ async fn reads(here: &mut Client, there: &mut Client) {
         assert!(stale == Reply::Nil || text(&stale).parse::<u32>().unwrap() <= round);
         there.session.consistency.read = None;
         assert_eq!(there.call("GET r").await, Reply::bulk(round.to_string()));
+    }
+    for client in [&mut *here, &mut *there] {
+        // From whichever member: what it says of its age is at most what the mode allows.
+        client.session.consistency.read = Some(ReadMode::Stale);
+        let reply = client.call("GETV r").await;
+        let label = text(&list(&reply)[2]);
+        match label.strip_prefix("stale:") {
+            Some(age) => {
+                let age: u64 = age.parse().unwrap();
+                assert!(age <= STALE_AGE_MAX_MS && age == client.session.age_ms, "{label}");
+            }
+            None => assert_eq!((label.as_str(), client.session.age_ms), ("stable", 0), "the leader's answer"),
+        }
+        // What expires is judged by the shard's time, not by a follower's clock: nobody tells it as gone before the leader does.
+        client.session.consistency.read = None;
+        client.call("SET e v PX 5000000").await;
+        client.session.consistency.read = Some(ReadMode::Follower);
+        assert_eq!(client.call("GET e").await, Reply::bulk("v"));
+        assert!(number(&client.call("PTTL e").await) > 4_000_000);
+        client.call("PEXPIRE e 1").await;
+        while client.call("GET e").await != Reply::Nil {}
+        client.session.consistency.read = None;
+        assert_eq!(client.call("EXISTS e").await, Reply::Integer(0), "gone for one is gone for all");
     }
     here.call("DEL r").await;
 }

@@ -44,7 +44,7 @@ pub(crate) const SPECS: &[CommandSpec] = &[
         .key(RO_ACCESS)
         .flags(READ)
         .arguments(&[KEY])
-        .docs(super::OWN, "Returns the value, the version and the label of a key."),
+        .docs(super::OWN, "Returns the value, the version and the label of a key: `stable`, or, while a write is in flight, `old` or `new`; of a stale read `stale:` and its age in milliseconds."),
     spec("set", -3, set)
         .key(&["RW", "access", "update", "variable_flags"])
         .flags(WRITE)
@@ -114,7 +114,7 @@ fn getv<'r>(context: &mut Context<'_, 'r>, args: Args<'r>) -> Result<Reply, Stop
     let key = args.at(1);
     let found = context.string(key)?;
     let version = found.as_ref().map_or(0, |record| record.version);
-    let label = Reply::text(context.label(key).word());
+    let label = Reply::bulk(context.label(key).word().into_owned());
     Ok(Reply::Array(vec![value_or_nil(found), Reply::version(version), label]))
 }
 

@@ -16,7 +16,10 @@ use serde_json::{Map, Value, json};
 /// Milliseconds that a value has left, in requests and answers.
 const TTL: HeaderName = HeaderName::from_static("kvorum-ttl-ms");
 
-/// Whether a write of the key is under way: `stable`, `old`, `new`.
+/// By how many milliseconds a stale read may be behind, at most.
+const AGE: HeaderName = HeaderName::from_static("kvorum-age-ms");
+
+/// Whether a write of the key is under way: `stable`, `old`, `new`; `stale` if nobody was asked.
 const LABEL: HeaderName = HeaderName::from_static("kvorum-label");
 
 /// Keys of one listing, if the request does not say, and at most.
@@ -117,8 +120,14 @@ async fn get(
     {
         response.headers_mut().insert(TTL, HeaderValue::from(*ms));
     }
-    if let Ok(label) = HeaderValue::from_bytes(label) {
-        response.headers_mut().insert(LABEL, label);
+    let (word, age) = match label.strip_prefix(b"stale:") {
+        Some(age) => (&b"stale"[..], Some(age)),
+        None => (&label[..], None),
+    };
+    for (name, value) in [(LABEL, Some(word)), (AGE, age)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
     }
     Ok(tagged(response, &version))
 }

@@ -2,7 +2,7 @@
 
 use super::Session;
 use kvorum_cluster::{
-    Consistency, Error, NamespaceChange, NamespaceInfo, NamespaceSettings, Node, ReadMode,
+    Consistency, Error, NamespaceChange, NamespaceInfo, NamespaceSettings, Node, ReadMode, STALE_AGE_MAX_MS,
     durability_of_word, durability_word,
 };
 use kvorum_model::{Args, ErrorReply, Reply, SessionCommand, parse_u64};
@@ -63,6 +63,11 @@ impl Session {
         let mut pairs = Vec::new();
         if let Some(read) = in_force.read {
             pairs.push((Reply::text("read"), Reply::text(read.word())));
+            if read == ReadMode::Stale {
+                let number = |number: u64| Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+                pairs.push((Reply::text("age-ms"), number(self.node.age_ms)));
+                pairs.push((Reply::text("age-max-ms"), number(STALE_AGE_MAX_MS)));
+            }
         }
         if let Some((ack, from)) = in_force.quorum {
             pairs.push((Reply::text("ack"), Reply::Integer(ack.into())));
