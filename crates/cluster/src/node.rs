@@ -366,6 +366,7 @@ fn store_settings(settings: &NodeSettings, parts: &NodeParts) -> Settings {
     let mut store = Settings::default();
     store.memory_bytes = settings.memory_bytes;
     store.max_value_bytes = settings.max_value_bytes;
+    store.background_bytes_per_second = settings.background_bytes_per_second;
     // Segments are reserved whole: a node with little memory should not reserve much disk.
     store.wal_segment_bytes = (settings.memory_bytes / 4).clamp(1 << 20, 64 << 20);
     store.wal_dir = settings.wal_dir.clone();

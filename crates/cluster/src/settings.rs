@@ -19,6 +19,8 @@ pub struct NodeSettings {
     pub memory_bytes: u64,
     /// Largest value, in bytes; `None` for the engine's default (an eighth of `memory_bytes`, at most 512 MiB).
     pub max_value_bytes: Option<u64>,
+    /// What flushes and compactions may read and write in a second, in bytes; 0: as much as the device gives.
+    pub background_bytes_per_second: u64,
     /// What a write survives once it is acknowledged. Can be changed at run time: [`Node::set_durability`](crate::Node::set_durability).
     pub durability: Durability,
     /// The name of the available namespace behind `/v0/entity`.
@@ -37,6 +39,7 @@ impl NodeSettings {
             wal_dir: None,
             memory_bytes: 256 << 20,
             max_value_bytes: None,
+            background_bytes_per_second: 0,
             durability: Durability::Synced,
             entity_namespace: "entity".to_owned(),
             keep_whole_wal: false,

@@ -74,6 +74,7 @@ fn engine(node: &Node) -> Vec<(&'static str, u64)> {
         ("retracts", stats.retracts),
         ("refused_writes", stats.refused_writes),
         ("longest_pause_microseconds", microseconds(stats.longest_pause)),
+        ("background_wait_microseconds", microseconds(stats.background_wait)),
         ("snapshots", stats.snapshots),
         ("oldest_snapshot_seconds", stats.oldest_snapshot_age.map_or(0, |age| age.as_secs())),
         ("write_amplification_milli", stats.write_amplification_milli()),

@@ -54,7 +54,7 @@ impl Signals {
     }
 
     /// Waits for a time, or until the store closes: then `false`.
-    fn pause(&self, time: Duration) -> bool {
+    pub(crate) fn pause(&self, time: Duration) -> bool {
         let mut wanted = self.wanted.lock();
         let _ = self.changed.wait_while_for(&mut wanted, |wanted| !wanted.stop, time);
         !wanted.stop

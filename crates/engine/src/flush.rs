@@ -168,7 +168,9 @@ impl Shared {
             w.tables.iter().map(|t| t.file_bytes).sum::<u64>()
                 + w.blobs.iter().map(|b| b.file_bytes).sum::<u64>()
         });
-        self.counters.flushed_bytes.fetch_add(files.sum(), Relaxed);
+        let flushed_bytes = files.sum();
+        self.counters.flushed_bytes.fetch_add(flushed_bytes, Relaxed);
+        self.pace.charge(flushed_bytes, self.parts.clock.monotonic());
         self.counters.flushes.fetch_add(1, Relaxed);
         self.note_debt();
         self.stall.flushed(bytes, self.parts.clock.monotonic().saturating_sub(begun));

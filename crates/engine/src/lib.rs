@@ -134,6 +134,7 @@ mod iter;
 mod memtable;
 mod options;
 mod output;
+mod pace;
 mod planted;
 mod record;
 mod recovery;

@@ -47,6 +47,9 @@ pub struct Settings {
     pub filter_bits_per_key: u32,
     /// Whether blocks and blobs are compressed (LZ4). Default on.
     pub compression: bool,
+    /// What flushes and compactions may read and write in a second, in bytes; 0, the default: as much as the device gives. Flushes count and never wait;
+    /// compactions wait, until so much has piled up that writes would soon be slowed.
+    pub background_bytes_per_second: u64,
     /// Whether the store runs its own background threads. Without them nothing is flushed or compacted but by
     /// [`Store::run_background`](crate::Store::run_background): for simulations, which decide themselves who runs when. Default on.
     pub background_threads: bool,
@@ -77,6 +80,7 @@ impl Default for Settings {
             block_bytes: 4 << 10,
             filter_bits_per_key: 10,
             compression: true,
+            background_bytes_per_second: 0,
             background_threads: true,
         }
     }

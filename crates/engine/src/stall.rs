@@ -19,6 +19,8 @@ const RETRY_MAX: Duration = Duration::from_millis(50);
 const RETRY_MIN: Duration = Duration::from_micros(200);
 /// Level 0 of a tree may hold this many times the write buffers before writes are slowed, and this many when they are slowest.
 const DEBT_SLOW: u64 = 4;
+/// With this many times the write buffers, compaction does not keep to its rate any more: more than what it begins at.
+const DEBT_PRESSES: u64 = 3;
 const DEBT_MOST: u64 = 16;
 /// However full it is, some writes go through: this part of what flushing sustains.
 const ROOM_PERCENT_MIN: u64 = 5;
@@ -118,6 +120,11 @@ impl Stall {
             self.next_due.store(from.saturating_add(self.cost_nanos(used, debt, bytes)), Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether writes would soon be slowed for what compaction has not brought down.
+    pub(crate) fn presses(&self) -> bool {
+        self.used.load(Relaxed) >= self.slow_from || self.debt.load(Relaxed) >= self.limit * DEBT_PRESSES
     }
 
     fn is_slow(&self, used: u64, debt: u64) -> bool {

@@ -86,6 +86,8 @@ pub struct StoreStats {
     pub compaction_debt_bytes: u64,
     /// What compactions have done.
     pub compaction: CompactionStats,
+    /// How long compactions waited to keep to [`Settings::background_bytes_per_second`](crate::Settings::background_bytes_per_second).
+    pub background_wait: Duration,
     /// Entries that came with a version not above what was sealed already.
     pub late_entries: u64,
     /// Retracts written.
@@ -166,6 +168,7 @@ fn figures(shared: &Shared) -> StoreStats {
         log_written_bytes: usage.written_bytes,
         flushes: counters.flushes.load(Relaxed),
         flushed_bytes: counters.flushed_bytes.load(Relaxed),
+        background_wait: shared.pace.total_waited(),
         late_entries: counters.late.load(Relaxed),
         retracts: counters.retracts.load(Relaxed),
         wal_segments: usage.segments,

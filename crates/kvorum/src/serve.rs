@@ -69,6 +69,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
     node.wal_dir.clone_from(&settings.wal_dir);
     node.memory_bytes = settings.memory_bytes;
     node.max_value_bytes = settings.max_value_bytes;
+    node.background_bytes_per_second = settings.background_bytes_per_second;
     node.durability = settings.durability;
     node.entity_namespace.clone_from(&settings.entity_namespace);
     node.keep_whole_wal = settings.keep_whole_wal;

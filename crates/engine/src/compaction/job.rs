@@ -2,6 +2,7 @@
 //! the collection floor is durable before anything rests on it; tables and their names are durable before the edit; inputs go after it.
 
 use super::output::{Apart, Outputs, Written, sync_dirs};
+use super::pacing::{Hurry, Pacing, Progress};
 use super::rules::Rules;
 use super::standing::{Stand, Standing, rules_for};
 use super::strategy::{Choice, Shape, Sizes, debt};
@@ -43,6 +44,7 @@ const BASELINES_MAX: usize = 4096;
 pub(crate) struct Compactions {
     state: Mutex<State>,
     counters: Counters,
+    pub(super) hurry: Hurry,
 }
 
 #[derive(Default)]
@@ -113,10 +115,14 @@ impl Shared {
 
     /// As [`Shared::compact_some`], also where nothing presses.
     pub(crate) fn settle_some(&self) -> Result<bool> {
+        let _hurry = self.compactions.hurry.hurried();
         self.compact_next(true)
     }
 
     fn compact_next(&self, settle: bool) -> Result<bool> {
+        if !self.may_compact_now()? {
+            return Ok(false);
+        }
         let mut state = self.compactions.state.lock();
         let idle = settle || state.is_quiet(self.published.load(Acquire), self.parts.clock.monotonic());
         let trees = self.tree_states();
@@ -227,6 +233,7 @@ impl Shared {
         let input_files = files(levels, inputs);
         let read: u64 = input_files.iter().map(|file| file.meta.file_bytes).sum();
         self.check_room(read)?;
+        let mut pacing = Pacing::new(self, &input_files);
         let largest_sequence = input_files.iter().map(|file| file.meta.properties.largest_sequence).max();
         let new_id = || self.versions.new_file_id();
         let (victims, blobs) = (standing.victims(), &standing.sources.blobs);
@@ -237,7 +244,8 @@ impl Shared {
         let mut dropped = Dropped::default();
         for space in ALL_SPACES {
             let merge = Merge::new(cursors(levels, inputs, space)?, space, false);
-            let part = self.judge(&rules, space, merge, &mut outputs)?;
+            let mut progress = |entries, written| pacing.progress(entries, written);
+            let part = self.judge(&rules, space, merge, &mut outputs, &mut progress)?;
             dropped.entries += part.entries;
             dropped.tombstone = dropped.tombstone.max(part.tombstone);
             dropped.clears.extend(part.clears);
@@ -271,12 +279,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Reads all of `merge`, and writes what stays. `progress` is told the entries read since the last time, and the bytes written in all.
     pub(super) fn judge(
         &self,
         rules: &Rules,
         space: Space,
         mut merge: Merge,
         outputs: &mut Outputs<'_, '_>,
+        progress: Progress<'_>,
     ) -> Result<Dropped> {
         let mut stream = Stream::new(rules, space);
         let mut kept = Vec::new();
@@ -293,10 +303,14 @@ impl Shared {
             }
             merge.advance()?;
             seen += 1;
-            if seen.is_multiple_of(ENTRIES_PER_LOOK) && self.closed.load(Acquire) {
-                return Err(Error::Closed);
+            if seen.is_multiple_of(ENTRIES_PER_LOOK) {
+                if self.closed.load(Acquire) {
+                    return Err(Error::Closed);
+                }
+                progress(ENTRIES_PER_LOOK, outputs.bytes())?;
             }
         }
+        progress(seen % ENTRIES_PER_LOOK, outputs.bytes())?;
         let dropped = stream.finish(&mut kept);
         kept.into_iter().try_for_each(|entry| outputs.add(space, entry))?;
         Ok(dropped)

@@ -33,7 +33,7 @@ impl Shared {
         let apart = self.apart(&[], &sources.blobs);
         let mut outputs = Outputs::new(&self.files, &new_id, self.table_options(0), apart, u64::MAX, upto);
         for space in ALL_SPACES {
-            self.judge(&rules, space, merge_memtables(memtables, space), &mut outputs)?;
+            self.judge(&rules, space, merge_memtables(memtables, space), &mut outputs, &mut |_, _| Ok(()))?;
         }
         outputs.finish()
     }

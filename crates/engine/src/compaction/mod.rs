@@ -6,6 +6,7 @@ mod garbage;
 mod job;
 mod memtables;
 mod output;
+mod pacing;
 mod rules;
 mod standing;
 mod strategy;

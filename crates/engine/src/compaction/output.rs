@@ -65,6 +65,15 @@ impl<'f, 'a> Outputs<'f, 'a> {
         }
     }
 
+    /// What was written so far, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tables: u64 = self.done.tables.iter().map(|table| table.file_bytes).sum();
+        let blobs: u64 = self.done.blobs.iter().map(|blob| blob.file_bytes).sum();
+        let open = self.writer.as_ref().map_or(0, TableWriter::estimated_bytes)
+            + self.values.as_ref().map_or(0, BlobWriter::bytes);
+        tables + blobs + open
+    }
+
     /// Adds an entry. A table is closed only between keys: below level 0 one table holds all of a key.
     pub(crate) fn add(&mut self, space: Space, kept: Kept) -> Result<()> {
         let Kept { mut entry, keep_sequence } = kept;

@@ -122,14 +122,19 @@ impl Store {
     }
 
     /// One turn of background work, for stores without threads of their own: syncs the log and, if there is a reason to, flushes or compacts
-    /// once. Answers whether there may be more to do.
+    /// once, unless [`Settings::background_bytes_per_second`] says that it is too early. Answers whether there may be more to do.
     ///
     /// # Errors
     /// `Io` and `DiskFull` of the files written, `Poisoned`, `Closed`.
     pub fn run_background(&self) -> Result<bool> {
         self.shared.check_open()?;
         self.shared.log.maintain();
-        Ok(background::turn(&self.shared)? || self.shared.compact_some()?)
+        if background::turn(&self.shared)? {
+            return Ok(true);
+        }
+        let more = self.shared.compact_some()?;
+        self.shared.note_debt();
+        Ok(more)
     }
 
     /// Closes the store: writes refuse from here on, everything written becomes durable, and the folder says that it was closed in order.

@@ -7,6 +7,7 @@ use crate::cache::Records;
 use crate::compaction::Compactions;
 use crate::error::{Error, Result};
 use crate::options::{Parts, Settings, WalRetention};
+use crate::pace::Pace;
 use crate::planted::{Planted, is_planted};
 use crate::snapshot::Snapshots;
 use crate::sst::{Compression, TableOptions};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) trees: RwLock<Trees>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) stall: Stall,
+    /// What flushes and compactions may read and write.
+    pub(crate) pace: Pace,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
     /// Answers for keys that are asked for often.
@@ -68,6 +71,7 @@ impl Shared {
     pub(crate) fn new(recovered: Recovered) -> Shared {
         let Recovered { path, settings, parts, files, log, versions, trees, last_sequence, lock } = recovered;
         let stall = Stall::new(&settings);
+        let pace = Pace::new(settings.background_bytes_per_second);
         let records = Records::new(settings.record_cache_bytes());
         for state in trees.by_id.values() {
             stall.add(state.memory().bytes);
@@ -84,6 +88,7 @@ impl Shared {
             trees: RwLock::new(trees),
             snapshots: Arc::default(),
             stall,
+            pace,
             signals: Signals::default(),
             counters: Counters::default(),
             records,

@@ -9,6 +9,7 @@ mod edits;
 mod found;
 mod limits;
 mod model;
+mod pacing;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod rebuild;

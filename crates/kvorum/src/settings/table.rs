@@ -105,6 +105,16 @@ pub(crate) const TABLE: &[Setting] = &[
         quoted: true,
     },
     Setting {
+        name: "background_rate",
+        value: "SIZE",
+        default: "0",
+        help: "What flushes and compactions may read and write in a second; 0 for no limit. Flushes count and never wait; compactions wait,\n\
+               but not when so much has piled up that writes would soon be slowed.",
+        set: |settings, text| bytes_from(text, 0).map(|bytes| settings.background_bytes_per_second = bytes),
+        get: |settings| show_bytes(settings.background_bytes_per_second),
+        quoted: true,
+    },
+    Setting {
         name: "wal_retention",
         value: "needed|all",
         default: "needed",
