@@ -73,6 +73,12 @@ impl Shard {
         !self.ticks.swap(true, AcqRel)
     }
 
+    /// Whether its member is told the time.
+    #[cfg(test)]
+    pub(crate) fn is_ticked(&self) -> bool {
+        self.ticks.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// Its member is idle. Said under the latch.
     pub(crate) fn rests(&self) {
         self.ticks.store(false, Release);

@@ -86,6 +86,9 @@ impl Cluster {
                 "a shard needs an operator"
             );
         }
+        if out.led {
+            self.tell_unreachable(shard);
+        }
         if out.room || out.led || out.deposed || out.visible.is_some() {
             self.moved.notify_waiters();
         }

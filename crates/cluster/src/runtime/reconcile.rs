@@ -121,6 +121,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Tells a new leader who is out of reach: it takes the others for reachable, and would speak to a dead node for ever instead of resting.
+    pub(super) fn tell_unreachable(self: &Arc<Self>, shard: ShardId) {
+        let map = self.control.map();
+        let Some(row) = map.shards.get(&shard) else { return };
+        for store in row.everyone() {
+            if store != self.me && !self.transport.is_up(store) {
+                self.tell_reachable(shard, store);
+            }
+        }
+    }
+
     /// Tells a new member whether another one can be reached. Sessions come and go meanwhile, and their news may have passed this by: it is
     /// told until what was told still holds afterwards.
     fn tell_reachable(self: &Arc<Self>, shard: ShardId, store: StoreId) {

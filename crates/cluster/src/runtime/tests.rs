@@ -248,6 +248,33 @@ fn a_leader_that_dies_takes_nothing_with_it() {
 }
 
 #[test]
+fn shards_rest_though_a_node_is_dead() {
+    run(async {
+        let mut world = World::new(3);
+        world.settle().await;
+        let keys = keys(48);
+        for key in &keys {
+            world.put(key, b"before").await;
+        }
+        let victim = world.leader(&keys[0]).unwrap();
+        drop(world.nodes[victim].take());
+        for key in &keys {
+            world.put(key, b"after").await;
+        }
+        for node in world.running() {
+            let cluster = node.inner.cluster.get().unwrap();
+            let is_ticked = |shard| node.inner.shard(shard).unwrap().is_ticked();
+            let rests = async {
+                while cluster.open_shards().into_iter().any(is_ticked) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            within("no shard is ticked any more", node, rests).await;
+        }
+    });
+}
+
+#[test]
 fn a_cluster_that_was_off_goes_on() {
     run(async {
         let mut world = World::new(3);
