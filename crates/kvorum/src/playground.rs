@@ -2,7 +2,7 @@
 
 use crate::serve::{log_to_stderr, stop_on_signals};
 use kvorum_cluster::{Bootstrap, ClusterSettings, ClusterStatus, Node, NodeSettings, PeerListener};
-use kvorum_server::{Server, ServerSettings};
+use kvorum_server::{Server, ServerSettings, ShutdownHandle};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
@@ -44,6 +44,7 @@ pub(crate) fn playground(nodes: usize) -> Result<(), String> {
     for _ in 0..nodes {
         bound.push(Server::bind(&server).map_err(|error| error.to_string())?);
     }
+    let stopped = bound.first().map(kvorum_server::Bound::shutdown_handle);
     stop_on_signals(bound.iter().map(kvorum_server::Bound::shutdown_handle).collect())?;
     let mut running = Vec::with_capacity(nodes);
     for (((name, _), listener), bound) in peers.iter().zip(listeners).zip(bound) {
@@ -61,13 +62,14 @@ pub(crate) fn playground(nodes: usize) -> Result<(), String> {
         let serving = std::thread::spawn(move || bound.run(served).map_err(|error| error.to_string()));
         running.push(Running { name: name.clone(), node, resp, door, http, serving });
     }
-    wait_until_led(&running)?;
-    say_ready(&running).map_err(|error| format!("cannot write to standard output: {error}"))?;
+    if wait_until_led(&running, stopped.as_ref())? {
+        say_ready(&running).map_err(|error| format!("cannot write to standard output: {error}"))?;
+    }
     end(running)
 }
 
-/// Waits until somebody leads each shard that is in use, and every node some of them.
-fn wait_until_led(running: &[Running]) -> Result<(), String> {
+/// Waits until somebody leads each shard that is in use, and every node some of them. False: the playground is stopped before that.
+fn wait_until_led(running: &[Running], stopped: Option<&ShutdownHandle>) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for the cluster: {error}"))?;
     let led = |status: &ClusterStatus| {
@@ -79,7 +81,18 @@ fn wait_until_led(running: &[Running]) -> Result<(), String> {
             node.node.cluster_until(led).await;
         }
     };
-    let waited = runtime.block_on(async { tokio::time::timeout(LED_WITHIN, all).await });
+    let ends = async {
+        match stopped {
+            Some(handle) => handle.stopping().await,
+            None => std::future::pending().await,
+        }
+    };
+    let waited = runtime.block_on(async {
+        tokio::select! {
+            () = ends => Ok(false),
+            led = tokio::time::timeout(LED_WITHIN, all) => led.map(|()| true),
+        }
+    });
     waited
         .map_err(|_| format!("the nodes did not form a cluster within {} s: try again", LED_WITHIN.as_secs()))
 }

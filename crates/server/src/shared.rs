@@ -32,7 +32,7 @@ impl ShutdownHandle {
     }
 
     /// Resolves when the server shall stop.
-    pub(crate) async fn stopping(&self) {
+    pub async fn stopping(&self) {
         // The sender lives in `self`, so this can't fail.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bench;
+mod cluster;
 mod doors;
 mod kill;
 mod namespaces;

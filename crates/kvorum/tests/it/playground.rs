@@ -169,3 +169,27 @@ fn nothing_stays_behind() {
     assert_eq!(rest, "");
     assert_eq!(std::fs::read_dir(ground.temporary.path()).unwrap().count(), 0, "the data is gone");
 }
+
+#[test]
+fn one_ctrl_c_is_enough_before_it_is_ready() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvorum"))
+        .args(["playground"])
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // Its folder is made before it listens for signals and is waiting for its nodes some time later; whichever it is at, it ends.
+    while std::fs::read_dir(temporary.path()).unwrap().flatten().all(|folder| !holds_a_store(&folder.path()))
+    {
+    }
+    let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success() && child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the data is gone");
+}
+
+/// Whether the first node has begun: the signal handler is there by then.
+fn holds_a_store(folder: &std::path::Path) -> bool {
+    folder.join("n1").exists()
+}
