@@ -6,11 +6,12 @@ use kvorum_sync::{
     After, Alarm, Checkpoint, Effect, Effects, Input, Message, OpId, Outcome, Record, RecordId, Standing,
 };
 
+use crate::client::{Asks, Later, Reply, Request};
 use crate::control::Report;
 use crate::disk::Work;
 use crate::node::{Held, Payload};
 use crate::plan::{Mode, Profile};
-use crate::server::{Asks, Reply, Request, Verdict};
+use crate::server::Verdict;
 use crate::tree::Writes;
 use crate::world::{Event, World};
 
@@ -287,7 +288,7 @@ impl World {
             return;
         }
         let again = request.clone();
-        if self.is_paused(node, || Event::Asks { node, request: again }) {
+        if self.is_paused(node, || Event::Client(Later::Asks { node, request: again })) {
             return;
         }
         let asked = request.clone();

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use kvorum_sync::{Input, Members, Standing, StepDown, StoreId};
 
+use crate::client::Reply;
 use crate::disk::Disk;
 use crate::node::{Node, Payload, Process};
 use crate::plan::{Fault, Profile};
-use crate::server::Reply;
 use crate::world::{CONTROL_MICROS, Event, World};
 
 /// Whether a node runs and holds all that it ever acknowledged.
@@ -155,18 +155,14 @@ impl World {
     }
 
     fn cut(&mut self, cut: (usize, usize), until: u64) {
-        *self.cuts.entry(cut).or_insert(0) += 1;
+        self.cuts.add(cut);
         self.tell_peers(cut.0, cut.1);
         self.at(until, Event::Heal { cut });
     }
 
     pub(crate) fn heal(&mut self, cut: (usize, usize)) {
-        if let Some(count) = self.cuts.get_mut(&cut) {
-            *count -= 1;
-            if *count == 0 {
-                self.cuts.remove(&cut);
-                self.tell_peers(cut.0, cut.1);
-            }
+        if self.cuts.heal(cut) {
+            self.tell_peers(cut.0, cut.1);
         }
     }
 

@@ -18,6 +18,7 @@ pub mod linear;
 mod node;
 pub mod plan;
 mod profiles;
+mod queue;
 pub mod run;
 mod server;
 pub mod shrink;

@@ -6,8 +6,8 @@ use kvorum_sync::{
     Config, Effects, Epoch, Input, Message, Moment, OpId, RecordId, Replica, StoreId, Token, TransferId,
 };
 
+use crate::client::Request;
 use crate::disk::Disk;
-use crate::server::Request;
 use crate::tree::{Tree, Writes};
 
 /// Values that travel beside a message.

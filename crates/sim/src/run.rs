@@ -76,8 +76,8 @@ pub fn run_with(plan: &Plan, config: Config, keep_lines: bool) -> Outcome {
             .ledger
             .fail(|| format!("convergence: {} s after the last fault {state}", PEACE_MICROS / 1_000_000));
     }
-    if plan.profile == Profile::Drains && world.unknowns > 0 {
-        let unknowns = world.unknowns;
+    if plan.profile == Profile::Drains && world.clients.unknowns > 0 {
+        let unknowns = world.clients.unknowns;
         world.ledger.fail(|| format!("draining: {unknowns} outcomes are unknown, and nothing went wrong"));
     }
     if world.ledger.failure.is_none() {
@@ -89,14 +89,14 @@ pub fn run_with(plan: &Plan, config: Config, keep_lines: bool) -> Outcome {
         events: world.events,
         commits: world.ledger.commits,
         reigns: world.ledger.led.len() as u64,
-        operations: world.history.len(),
+        operations: world.clients.history.len(),
         micros: world.now,
         lines: world.trace.lines.take().unwrap_or_default(),
     }
 }
 
 fn judge(world: &mut World) {
-    match check(&world.history) {
+    match check(&world.clients.history) {
         Verdict::Linearizable => {}
         Verdict::Violated { key, operations } => {
             let lines: Vec<String> = operations.iter().map(|operation| format!("  {operation:?}")).collect();

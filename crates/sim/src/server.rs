@@ -2,67 +2,15 @@
 
 use kvorum_sync::{Input, KeyState, Moment, Names, OpId, Outcome, Proposal, ReadWhat, StoreId, Token};
 
+use crate::client::{Asks, Reply, Request, shown, with_record};
 use crate::node::{Node, Payload};
 use crate::plan::Mode;
-use crate::tree::{Key, REQUESTS, Value, Writes, hash_of};
-
-/// A client's request, as it travels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Request {
-    pub(crate) client: u32,
-    pub(crate) attempt: u64,
-    pub(crate) key: Key,
-    pub(crate) asks: Asks,
-    /// The key of the request's record, if it carries an id.
-    pub(crate) id: Option<Key>,
-    /// What the evaluation saw: the answer, once it may go out.
-    pub(crate) answer: Option<Reply>,
-}
-
-/// What it wants.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Asks {
-    Read(Mode),
-    Write { writes: Writes, expected: Option<u64> },
-}
-
-/// The answer, as it travels back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reply {
-    Saw {
-        value: Value,
-        version: u64,
-    },
-    /// The answer of a stale read, with its age (microseconds).
-    Stale {
-        value: Value,
-        version: u64,
-        age: u64,
-    },
-    /// The answer of a labelled read while a write is in flight.
-    Labelled,
-    Done {
-        version: u64,
-    },
-    Conflict {
-        version: u64,
-    },
-    /// Surely not executed; who leads, if known.
-    Refused {
-        leader: Option<StoreId>,
-    },
-    Unknown,
-}
+use crate::tree::{Key, Writes, hash_of};
 
 /// What the node does with a request: answers at once, or feeds the core.
 pub(crate) enum Verdict {
     Answer(Reply),
     Feed(Input, Payload),
-}
-
-/// The version that clients see: a key that is absent has version 0.
-fn shown(version: u64, value: Value) -> u64 {
-    if value.is_some() { version } else { 0 }
 }
 
 impl Node {
@@ -208,14 +156,4 @@ impl Node {
         };
         Some((request, reply))
     }
-}
-
-/// The writes together with the record of the request's id.
-fn with_record(writes: &Writes, id: Option<Key>) -> Writes {
-    let mut all = writes.clone();
-    if let Some(id) = id {
-        debug_assert!(id >= REQUESTS);
-        all.puts.push((id, Some(u64::from(id))));
-    }
-    all
 }

@@ -1,18 +1,14 @@
 //! The world: virtual time, the queue of what is to happen, the network between the nodes.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use kvorum_sync::{Config, Epoch, Input, Message, OpId, RecordId, StoreId};
 
-use kvorum_sync::{Config, Epoch, Input, Message, RecordId, StoreId};
-
-use crate::client::Client;
+use crate::client::{Clients, Later, Reply, Scene};
 use crate::control::{Control, Report};
 use crate::dice::Dice;
-use crate::history::Operation;
 use crate::ledger::Ledger;
 use crate::node::{Node, Payload};
 use crate::plan::{Fault, Plan};
-use crate::server::{Reply, Request};
+use crate::queue::{Cuts, Queue};
 use crate::trace::Trace;
 
 /// Between two ticks of a process.
@@ -63,24 +59,11 @@ pub(crate) enum Event {
     Control,
     Hears(Report),
     Collect,
-    ClientTurn {
-        client: u32,
-    },
-    Asks {
-        node: usize,
-        request: Request,
-    },
+    Client(Later),
     Answers {
         client: u32,
         attempt: u64,
         reply: Reply,
-    },
-    ClientTimeout {
-        client: u32,
-        attempt: u64,
-    },
-    ClientRetry {
-        client: u32,
     },
 }
 
@@ -91,23 +74,17 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) config: Config,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) clients: Vec<Client>,
+    pub(crate) clients: Clients,
     pub(crate) control: Control,
-    pub(crate) cuts: BTreeMap<(usize, usize), u32>,
+    pub(crate) cuts: Cuts,
     pub(crate) ledger: Ledger,
-    pub(crate) history: Vec<Operation>,
     pub(crate) trace: Trace,
     pub(crate) dice: Dice,
     pub(crate) next_store: u64,
-    pub(crate) values: u64,
     pub(crate) events: u64,
     /// A node at which the value that is being stored changes.
     pub(crate) flipping: Option<usize>,
-    /// Outcomes that clients were told are unknown.
-    pub(crate) unknowns: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    waiting: BTreeMap<u64, Event>,
-    numbers: u64,
+    queue: Queue<Event>,
 }
 
 impl World {
@@ -120,26 +97,20 @@ impl World {
             })
             .collect();
         let stores: Vec<StoreId> = nodes.iter().map(|node| node.store).collect();
-        let clients = (0..plan.clients).map(|id| Client::new(id, &plan)).collect();
         let mut world = Self {
             now: 0,
             config,
             next_store: plan.members as u64 + 1,
             nodes,
-            clients,
+            clients: Clients::new(&plan),
             control: Control::new(&stores),
-            cuts: BTreeMap::new(),
+            cuts: Cuts::default(),
             ledger: Ledger::default(),
-            history: Vec::new(),
             trace: Trace::default(),
             dice,
-            values: 0,
             events: 0,
             flipping: None,
-            unknowns: 0,
-            queue: BinaryHeap::new(),
-            waiting: BTreeMap::new(),
-            numbers: 0,
+            queue: Queue::new(),
             plan,
         };
         for node in 0..world.nodes.len() {
@@ -149,7 +120,7 @@ impl World {
             world.at(timed.at, Event::Fault(timed.fault, timed.lasts));
         }
         for client in 0..world.plan.clients {
-            world.at(0, Event::ClientTurn { client });
+            world.at(0, Event::Client(Later::Turn { client }));
         }
         world.at(1000, Event::Control);
         if world.plan.collect {
@@ -159,9 +130,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, time: u64, event: Event) {
-        self.numbers += 1;
-        self.queue.push(Reverse((time.max(self.now), self.numbers)));
-        self.waiting.insert(self.numbers, event);
+        self.queue.add(time.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, micros: u64, event: Event) {
@@ -170,16 +139,10 @@ impl World {
 
     /// Lets happen what is next; false when it lies beyond `until`.
     pub(crate) fn turn(&mut self, until: u64) -> bool {
-        let Some(Reverse((time, number))) = self.queue.peek().copied() else { return false };
-        if time > until {
-            return false;
-        }
-        self.queue.pop();
+        let Some((time, event)) = self.queue.next(until) else { return false };
         self.now = time;
         self.events += 1;
-        if let Some(event) = self.waiting.remove(&number) {
-            self.happen(event);
-        }
+        self.happen(event);
         true
     }
 
@@ -204,11 +167,41 @@ impl World {
             Event::Control => self.control_turn(),
             Event::Hears(report) => self.control.hear(report),
             Event::Collect => self.collect(),
-            Event::ClientTurn { client } => self.client_turn(client),
-            Event::Asks { node, request } => self.asks(node, request),
-            Event::Answers { client, attempt, reply } => self.answers(client, attempt, reply),
-            Event::ClientTimeout { client, attempt } => self.client_timeout(client, attempt),
-            Event::ClientRetry { client } => self.client_retry(client),
+            Event::Client(Later::Asks { node, request }) => self.asks(node, request),
+            Event::Client(Later::Turn { client }) => {
+                self.with_clients(|all, scene| all.turn(client, scene));
+            }
+            Event::Client(Later::Retry { client }) => {
+                self.with_clients(|all, scene| all.again(client, scene));
+            }
+            Event::Client(Later::Timeout { client, attempt }) => {
+                self.with_clients(|all, scene| all.answers(client, attempt, Reply::Unknown, scene));
+            }
+            Event::Answers { client, attempt, reply } => {
+                self.with_clients(|all, scene| all.answers(client, attempt, reply, scene));
+            }
+        }
+    }
+
+    fn with_clients(&mut self, act: impl FnOnce(&mut Clients, &mut Scene<'_>)) {
+        let ledger = &self.ledger;
+        let may_be_absent = |key, since| ledger.may_be_absent(key, since, OpId::MAX);
+        let mut scene = Scene {
+            now: self.now,
+            dice: &mut self.dice,
+            trace: &mut self.trace,
+            stores: self.nodes.iter().map(|node| node.store).collect(),
+            later: Vec::new(),
+            may_be_absent: &may_be_absent,
+            failure: None,
+        };
+        act(&mut self.clients, &mut scene);
+        let Scene { later, failure, .. } = scene;
+        for (time, later) in later {
+            self.at(time, Event::Client(later));
+        }
+        if let Some(failure) = failure {
+            self.ledger.fail(|| failure);
         }
     }
 
@@ -236,14 +229,7 @@ impl World {
     pub(crate) fn send(&mut self, from: usize, to: StoreId, message: &Message, payload: &Payload) {
         let Some(at) = self.index_of(to) else { return };
         let store = self.nodes[from].store;
-        let stormy = self.now < self.plan.heal_at;
-        let copies = if stormy && self.dice.chance(self.plan.duplicates) { 2 } else { 1 };
-        for _ in 0..copies {
-            if self.cuts.contains_key(&(from, at)) || (stormy && self.dice.chance(self.plan.loss)) {
-                continue;
-            }
-            let late = stormy && self.dice.chance(self.plan.late);
-            let delay = if late { self.dice.range(2_000, 400_000) } else { self.dice.range(100, 1_500) };
+        for delay in self.cuts.flights((from, at), self.now, &self.plan, &mut self.dice) {
             let event =
                 Event::Arrives { from: store, to, message: message.clone(), payload: payload.clone() };
             self.after(delay, event);
@@ -328,8 +314,7 @@ impl World {
     }
 
     fn are_linked(&self, node: usize, peer: usize) -> bool {
-        let cut = self.cuts.contains_key(&(node, peer)) || self.cuts.contains_key(&(peer, node));
-        self.nodes[peer].process.is_some() && !cut
+        self.nodes[peer].process.is_some() && !self.cuts.part(node, peer)
     }
 
     /// Tells both ends of a pair whether they reach each other, after the time that noticing takes.
@@ -414,8 +399,7 @@ impl World {
         if self.control.next_step().is_some() {
             return Some("members are still to be changed".into());
         }
-        let busy = self.clients.iter().find(|client| !client.is_done());
-        busy.map(|client| format!("client {} waits", client.id))
+        self.clients.busy().map(|client| format!("client {client} waits"))
     }
 
     pub(crate) fn is_durable(&self, node: usize, record: RecordId) -> bool {

@@ -96,7 +96,6 @@ impl World {
         if self.plane.is_changing() {
             return Some("members are still to be changed".into());
         }
-        let busy = self.clients.iter().find(|client| !client.is_done());
-        busy.map(|client| format!("client {} waits", client.id))
+        self.clients.busy().map(|client| format!("client {client} waits"))
     }
 }

@@ -109,18 +109,14 @@ impl World {
     }
 
     fn cut(&mut self, cut: (usize, usize), until: u64) {
-        *self.cuts.entry(cut).or_insert(0) += 1;
+        self.cuts.add(cut);
         self.tell_peers(cut.0, cut.1);
         self.at(until, Event::Heal { cut });
     }
 
     pub(super) fn heal(&mut self, cut: (usize, usize)) {
-        if let Some(count) = self.cuts.get_mut(&cut) {
-            *count -= 1;
-            if *count == 0 {
-                self.cuts.remove(&cut);
-                self.tell_peers(cut.0, cut.1);
-            }
+        if self.cuts.heal(cut) {
+            self.tell_peers(cut.0, cut.1);
         }
     }
 }

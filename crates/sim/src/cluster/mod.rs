@@ -2,33 +2,30 @@
 //! network, the faults and the clients of the plan. One seed is one run here, too.
 
 mod check;
-mod client;
 mod duties;
 mod faults;
 mod node;
 mod plane;
 mod serve;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kvorum_cluster::rehearsal::Heartbeat;
 use kvorum_cluster::shard::{Job, MemberConfig, MemberInput};
 use kvorum_sync::{Epoch, Moment, StoreId};
 
+use crate::client::{Clients, Later, Reply, Scene};
 use crate::control::Report;
 use crate::dice::Dice;
-use crate::history::Operation;
 use crate::linear::{Verdict, check};
 use crate::plan::{Fault, Plan};
+use crate::queue::{Cuts, Queue};
 use crate::run::Outcome;
 use crate::trace::Trace;
 use check::{Seen, Times};
-use client::Client;
 use node::Node;
 use plane::Plane;
-use serve::{Reply, Request};
 
 pub use duties::Duties;
 
@@ -56,8 +53,7 @@ enum Event {
     Hears(Report),
     Beat { node: usize, boot: u64 },
     Heartbeat { from: StoreId, to: Option<usize>, beat: Heartbeat },
-    Turn { client: u32 },
-    Asks { node: usize, request: Request },
+    Client(Later),
     Answers { client: u32, attempt: u64, reply: Reply },
 }
 
@@ -68,23 +64,19 @@ struct World {
     config: MemberConfig,
     duties: Duties,
     nodes: Vec<Node>,
-    clients: Vec<Client>,
+    clients: Clients,
     plane: Plane,
-    cuts: BTreeMap<(usize, usize), u32>,
+    cuts: Cuts,
     led: BTreeMap<Epoch, (StoreId, u64)>,
     seen: Seen,
     times: Times,
-    history: Vec<Operation>,
     trace: Trace,
     dice: Dice,
     next_store: u64,
-    values: u64,
     commits: u64,
     events: u64,
     failure: Option<String>,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    waiting: BTreeMap<u64, Event>,
-    numbers: u64,
+    queue: Queue<Event>,
 }
 
 /// The plan of a seed.
@@ -153,29 +145,24 @@ impl World {
         let nodes: Vec<Node> =
             (0..plan.members).map(|at| Node::new(StoreId(at as u64 + 1), plan.skew, &mut dice)).collect();
         let stores: Vec<StoreId> = nodes.iter().map(|node| node.store_id).collect();
-        let clients = (0..plan.clients).map(|id| Client::new(id, &plan)).collect();
         World {
             now: 0,
             config,
             duties,
             next_store: plan.members as u64 + 1,
             nodes,
-            clients,
+            clients: Clients::new(&plan),
             plane: Plane::of(&plan, &stores),
-            cuts: BTreeMap::new(),
+            cuts: Cuts::default(),
             led: BTreeMap::new(),
             seen: Seen::default(),
             times: Times::default(),
-            history: Vec::new(),
             trace: Trace::default(),
             dice,
-            values: 0,
             commits: 0,
             events: 0,
             failure: None,
-            queue: BinaryHeap::new(),
-            waiting: BTreeMap::new(),
-            numbers: 0,
+            queue: Queue::new(),
             plan,
         }
     }
@@ -188,7 +175,7 @@ impl World {
             self.at(timed.at, Event::Fault(timed.fault, timed.lasts));
         }
         for client in 0..self.plan.clients {
-            self.at(0, Event::Turn { client });
+            self.at(0, Event::Client(Later::Turn { client }));
         }
         self.at(1000, Event::Control);
     }
@@ -200,14 +187,14 @@ impl World {
             events: self.events,
             commits: self.commits,
             reigns: self.led.len() as u64,
-            operations: self.history.len(),
+            operations: self.clients.history.len(),
             micros: self.now,
             lines: self.trace.lines.take().unwrap_or_default(),
         }
     }
 
     fn judge(&mut self) {
-        match check(&self.history) {
+        match check(&self.clients.history) {
             Verdict::Linearizable => {}
             Verdict::Violated { key, operations } => {
                 let lines: Vec<String> =
@@ -227,9 +214,7 @@ impl World {
     }
 
     fn at(&mut self, time: u64, event: Event) {
-        self.numbers += 1;
-        self.queue.push(Reverse((time.max(self.now), self.numbers)));
-        self.waiting.insert(self.numbers, event);
+        self.queue.add(time.max(self.now), event);
     }
 
     fn after(&mut self, micros: u64, event: Event) {
@@ -247,16 +232,10 @@ impl World {
     }
 
     fn turn(&mut self, until: u64) -> bool {
-        let Some(Reverse((time, number))) = self.queue.peek().copied() else { return false };
-        if time > until {
-            return false;
-        }
-        self.queue.pop();
+        let Some((time, event)) = self.queue.next(until) else { return false };
         self.now = time;
         self.events += 1;
-        if let Some(event) = self.waiting.remove(&number) {
-            self.happen(event);
-        }
+        self.happen(event);
         true
     }
 
@@ -272,7 +251,7 @@ impl World {
             | Event::Job { node, .. }
             | Event::Peer { node, .. }
             | Event::Input { node, .. }
-            | Event::Asks { node, .. } => Some(*node),
+            | Event::Client(Later::Asks { node, .. }) => Some(*node),
             _ => None,
         }
     }
@@ -307,9 +286,39 @@ impl World {
             }
             Event::Beat { node, boot } => self.beat(node, boot),
             Event::Heartbeat { from, to, beat } => self.heartbeat(from, to, beat),
-            Event::Turn { client } => self.client_turn(client),
-            Event::Asks { node, request } => self.asks(node, request),
-            Event::Answers { client, attempt, reply } => self.answers(client, attempt, reply),
+            Event::Client(Later::Asks { node, request }) => self.asks(node, request),
+            Event::Client(Later::Turn { client }) => {
+                self.with_clients(|all, scene| all.turn(client, scene));
+            }
+            Event::Client(Later::Retry { client }) => {
+                self.with_clients(|all, scene| all.again(client, scene));
+            }
+            Event::Client(Later::Timeout { client, attempt }) => {
+                self.with_clients(|all, scene| all.answers(client, attempt, Reply::Unknown, scene));
+            }
+            Event::Answers { client, attempt, reply } => {
+                self.with_clients(|all, scene| all.answers(client, attempt, reply, scene));
+            }
+        }
+    }
+
+    fn with_clients(&mut self, act: impl FnOnce(&mut Clients, &mut Scene<'_>)) {
+        let mut scene = Scene {
+            now: self.now,
+            dice: &mut self.dice,
+            trace: &mut self.trace,
+            stores: self.nodes.iter().map(|node| node.store_id).collect(),
+            later: Vec::new(),
+            may_be_absent: &|_, _| true,
+            failure: None,
+        };
+        act(&mut self.clients, &mut scene);
+        let Scene { later, failure, .. } = scene;
+        for (time, later) in later {
+            self.at(time, Event::Client(later));
+        }
+        if let Some(failure) = failure {
+            self.fail(|| failure);
         }
     }
 
@@ -318,8 +327,7 @@ impl World {
     }
 
     fn are_linked(&self, node: usize, peer: usize) -> bool {
-        let cut = self.cuts.contains_key(&(node, peer)) || self.cuts.contains_key(&(peer, node));
-        self.nodes[peer].up.is_some() && !cut
+        self.nodes[peer].up.is_some() && !self.cuts.part(node, peer)
     }
 
     fn tell_peers(&mut self, one: usize, other: usize) {
@@ -338,14 +346,7 @@ impl World {
         let Some(at) = self.index_of(to) else { return };
         let from_store = self.nodes[from].store_id;
         self.trace.note(self.now, &(from, to, body.as_ref()));
-        let stormy = self.now < self.plan.heal_at;
-        let copies = if stormy && self.dice.chance(self.plan.duplicates) { 2 } else { 1 };
-        for _ in 0..copies {
-            if self.cuts.contains_key(&(from, at)) || (stormy && self.dice.chance(self.plan.loss)) {
-                continue;
-            }
-            let late = stormy && self.dice.chance(self.plan.late);
-            let delay = if late { self.dice.range(2_000, 400_000) } else { self.dice.range(100, 1_500) };
+        for delay in self.cuts.flights((from, at), self.now, &self.plan, &mut self.dice) {
             self.after(delay, Event::Arrives { from: from_store, to, body: body.clone() });
         }
     }

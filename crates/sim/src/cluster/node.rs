@@ -12,14 +12,11 @@ use kvorum_engine::fs::sim::SimFs;
 use kvorum_engine::{Durability, Error, Parts, Settings, Store};
 use kvorum_sync::{Alarm, StoreId, Token};
 
-use super::serve::{Reply, Request};
 use super::{Event, TICK_MICROS, UPKEEP_MICROS, World};
+use crate::client::{Reply, Request};
 use crate::dice::Dice;
 
 pub(super) const SHARD: ShardId = ShardId { namespace: 0, place: 0 };
-
-/// A request that waits, with the answer that its evaluation saw.
-pub(super) type Asked = (Request, Option<Reply>);
 
 /// A process that runs.
 pub(super) struct Up {
@@ -30,7 +27,7 @@ pub(super) struct Up {
     pub(super) side: NodeSide,
     /// When it last looked for what is to be repeated.
     pub(super) looked: u64,
-    pub(super) requests: BTreeMap<Token, Asked>,
+    pub(super) requests: BTreeMap<Token, Request>,
     pub(super) tokens: u64,
 }
 
@@ -161,7 +158,7 @@ impl World {
         at.paused_until = 0;
         let requests = up.requests;
         drop((up.member, up.store, up.rows));
-        for (request, _) in requests.into_values() {
+        for request in requests.into_values() {
             self.answer(&request, Reply::Unknown);
         }
         for other in 0..self.nodes.len() {

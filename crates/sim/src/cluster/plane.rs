@@ -142,7 +142,7 @@ impl World {
         let from = self.nodes[node].store_id;
         for to in (0..self.nodes.len()).map(Some).chain([None]) {
             let cut = match to {
-                Some(to) => self.cuts.contains_key(&(node, to)),
+                Some(to) => self.cuts.has((node, to)),
                 None => self.nodes[node].unheard_until > now,
             };
             let lost = now < self.plan.heal_at && self.dice.chance(0.05 + self.plan.loss);

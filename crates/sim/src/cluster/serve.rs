@@ -2,41 +2,13 @@
 
 use kvorum_cluster::shard::{Done, Draft, MemberInput, MemberRole, Outbox, Writes, key_hash};
 use kvorum_engine::{Attributes, Batch, Durability, View};
-use kvorum_sync::{Epoch, KeyState, Names, OpId, ReadWhat, StoreId, Token};
+use kvorum_sync::{Epoch, KeyState, Names, OpId, ReadWhat, Token};
 
 use super::node::Up;
 use super::{Event, World};
+use crate::client::{Asks, Reply, Request, shown, with_record};
 use crate::plan::Mode;
-use crate::tree::{Key, Value};
-
-/// A client's request, as it travels.
-#[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) client: u32,
-    pub(super) attempt: u64,
-    pub(super) key: Key,
-    pub(super) asks: Asks,
-}
-
-/// What it wants.
-#[derive(Clone, Debug)]
-pub(super) enum Asks {
-    Read(Mode),
-    Write { value: Value, expected: Option<u64> },
-    Clear,
-}
-
-/// The answer, as it travels back.
-#[derive(Clone, Copy, Debug, Hash)]
-pub(super) enum Reply {
-    Saw { value: Value, version: u64 },
-    Stale { value: Value, version: u64, age: u64 },
-    Labelled,
-    Done { version: u64 },
-    Conflict { version: u64 },
-    Refused { leader: Option<StoreId> },
-    Unknown,
-}
+use crate::tree::{Key, Value, Writes as Puts};
 
 pub(super) fn name(key: Key) -> Vec<u8> {
     format!("key:{key}").into_bytes()
@@ -50,11 +22,6 @@ pub(super) fn look(up: &Up, key: Key, at: OpId) -> Option<(u64, Value)> {
         let value = bytes.map(u64::from_le_bytes).filter(|_| found.is_value());
         (found.version, value)
     }))
-}
-
-/// The version that clients see: a key that is absent has version 0.
-fn shown(version: u64, value: Value) -> u64 {
-    if value.is_some() { version } else { 0 }
 }
 
 impl World {
@@ -79,24 +46,19 @@ impl World {
         up.tokens += 1;
         let token = Token(up.tokens);
         let refused = Reply::Refused { leader: up.member.leader() };
-        match request.asks {
+        match request.asks.clone() {
             Asks::Read(Mode::Stale) => {
                 let reply = self.stale(node, request.key).unwrap_or(refused);
                 self.answer(&request, reply);
             }
             Asks::Read(mode @ (Mode::Follower | Mode::Labelled)) => {
                 let what = ReadWhat::Keys(Names::one(key_hash(&name(request.key))));
-                up.requests.insert(token, (request, None));
+                up.requests.insert(token, request);
                 self.step(node, MemberInput::FollowerRead { token, what, labelled: mode == Mode::Labelled });
             }
             _ if !up.member.leads() => self.answer(&request, refused),
             Asks::Read(Mode::Leader) => self.read(node, token, request),
-            Asks::Write { value, expected } => self.write(node, token, request, value, expected),
-            Asks::Clear => {
-                let mut writes = Writes::new();
-                writes.clear();
-                self.propose(node, token, request, writes, Names::none());
-            }
+            Asks::Write { writes, expected } => self.write(node, token, request, &writes, expected),
         }
     }
 
@@ -132,21 +94,30 @@ impl World {
     }
 
     /// A reply without effects waits for what it saw.
-    fn wait(&mut self, node: usize, token: Token, (request, reply): (Request, Reply), rests: &[OpId]) {
+    fn wait(&mut self, node: usize, token: Token, (mut request, reply): (Request, Reply), rests: &[OpId]) {
         if !self.duties.waits_for_reads {
             self.answer(&request, reply);
             return;
         }
         let now = self.moment(node);
         let Some(up) = &mut self.nodes[node].up else { return };
-        up.requests.insert(token, (request, Some(reply)));
+        request.answer = Some(reply);
+        up.requests.insert(token, request);
         let mut out = Outbox::default();
         up.member.read(now, token, rests, &mut out);
         self.carry_out(node, out);
     }
 
-    fn write(&mut self, node: usize, token: Token, request: Request, value: Value, expected: Option<u64>) {
+    fn write(&mut self, node: usize, token: Token, request: Request, puts: &Puts, expected: Option<u64>) {
         let Some(up) = &self.nodes[node].up else { return };
+        if let Some(id) = request.id {
+            let (version, record) = look(up, id, OpId::MAX).unwrap_or_default();
+            if record.is_some() {
+                let rests = Self::rests(up, version);
+                self.wait(node, token, (request, Reply::Done { version }), &rests);
+                return;
+            }
+        }
         let mut reads = Names::none();
         if let Some(expected) = expected {
             let (version, value) = look(up, request.key, OpId::MAX).unwrap_or_default();
@@ -159,14 +130,27 @@ impl World {
             reads = Names::of(&rests);
         }
         let mut writes = Writes::new();
-        match value {
-            Some(value) => writes.put(&name(request.key), &value.to_le_bytes(), Attributes::default()),
-            None => writes.delete(&name(request.key), Attributes::default()),
+        let puts = with_record(puts, request.id);
+        if puts.clear {
+            writes.clear();
+        }
+        for (key, value) in puts.puts {
+            match value {
+                Some(value) => writes.put(&name(key), &value.to_le_bytes(), Attributes::default()),
+                None => writes.delete(&name(key), Attributes::default()),
+            }
         }
         self.propose(node, token, request, writes, reads);
     }
 
-    fn propose(&mut self, node: usize, token: Token, request: Request, writes: Writes, reads: Names<OpId>) {
+    fn propose(
+        &mut self,
+        node: usize,
+        token: Token,
+        mut request: Request,
+        writes: Writes,
+        reads: Names<OpId>,
+    ) {
         let (now, wall_ms) = (self.moment(node), self.wall_ms(node));
         let tells = self.duties.tells_of_lost_batch;
         let Some(up) = &mut self.nodes[node].up else { return };
@@ -186,7 +170,8 @@ impl World {
             }
             Ok(op) => {
                 self.times.proposed(op, time_ms);
-                up.requests.insert(token, (request, Some(Reply::Done { version: op.version() })));
+                request.answer = Some(Reply::Done { version: op.version() });
+                up.requests.insert(token, request);
             }
         }
         match up.store.write_admitted(&batch, Durability::Synced) {
@@ -202,11 +187,11 @@ impl World {
         self.trace.note(self.now, &format!("{token:?} {done:?}"));
         let Some(up) = &mut self.nodes[node].up else { return };
         let leader = up.member.leader();
-        let Some((request, reply)) = up.requests.remove(&token) else { return };
+        let Some(request) = up.requests.remove(&token) else { return };
         let refused = Reply::Refused { leader };
         let reply = match done {
             Done::Unknown => Reply::Unknown,
-            Done::Committed | Done::ReadReady => reply.unwrap_or(refused),
+            Done::Committed | Done::ReadReady => request.answer.unwrap_or(refused),
             Done::ReadHere { checkpoint, keys } => {
                 let state = keys.as_slice().first().copied().unwrap_or_default();
                 let labelled = matches!(request.asks, Asks::Read(Mode::Labelled));

@@ -12,7 +12,7 @@ use kvorum_sync::{Planted, Rule};
 const SEEDS_MAX: u64 = 400;
 
 /// Seeds of whole members that may be tried; `MEMBER_SEEDS=n` tries more.
-const MEMBER_SEEDS_MAX: u64 = 400;
+const MEMBER_SEEDS_MAX: u64 = 2500;
 
 /// Runs seeds without the rule until one fails; panics if none does.
 fn caught(rule: Rule) {
