@@ -6,6 +6,7 @@ import time
 import traceback
 
 from cluster_net import Cluster, run, until
+from entity_faults import entities
 
 # Writes must be back this long after a leader's death.
 GAP_MAX_MS = 3000
@@ -223,7 +224,7 @@ def two_of_five(cluster):
 
 
 SCENARIOS = [(kill, 3), (pause, 3), (restart, 3), (minority, 3), (no_majority, 3), (one_way, 3), (full_disk, 3), (wiped, 3),
-             (transfer, 3), (power, 3), (two_of_five, 5)]
+             (transfer, 3), (power, 3), (two_of_five, 5), (entities, 3)]
 
 
 def main():

@@ -238,12 +238,24 @@ impl Entity {
                 "value of {length} bytes is over the limit of {limit} (max_value_bytes)"
             )));
         }
-        let version = inner.hybrid.stamp(inner.time.now());
-        let value = value.map(Bytes::copy_from_slice);
-        let entry = available::Entry { version, value, expires_at: None, from, shadow: false };
-        let (namespace, key) = (NamespaceId::ENTITY.id(), Bytes::copy_from_slice(id));
-        let wanted = Wanted { namespace, key, operation: Operation::Write(entry), ack, durability: None };
-        shell.coordinate(wanted).await.map(|_| version)
+        let (key, value) = (Bytes::copy_from_slice(id), value.map(Bytes::copy_from_slice));
+        let namespace = NamespaceId::ENTITY.id();
+        for left in (0..available::TRIES).rev() {
+            let base = shell.base(namespace, id, (ack, from)).await?;
+            if !inner.hybrid.is_bounded(inner.time.now()) {
+                self.prepare(Work::StampBound).await?;
+            }
+            let version = inner.hybrid.stamp(inner.time.now());
+            let value = value.clone();
+            let entry = available::Entry { version, value, expires_at: None, from, shadow: false, base };
+            let (key, operation) = (key.clone(), Operation::Write(entry));
+            let wanted = Wanted { namespace, key, operation, ack, durability: None };
+            if matches!(shell.coordinate(wanted).await?, Outcome::Written { newer: Some(_) }) && left > 0 {
+                continue;
+            }
+            return Ok(version);
+        }
+        Err(Error::Storage("a write was never tried".into()))
     }
 
     fn write_now(&self, id: &[u8], value: Option<&[u8]>) -> Result<(u64, Commit)> {

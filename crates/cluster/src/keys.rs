@@ -11,10 +11,11 @@ pub(crate) enum KeyKind {
     User = 0x10,
     /// The id of a request that may be sent again.
     Request = 0x30,
+    /// What was written at the same time as the entry of a user's key, and lost.
+    Loser = 0x40,
 }
 
-// Taken for later kinds, so that all user keys stand together and no byte is used twice: 0x20 parts of a collection, 0x40 losers of a
-// conflict.
+// Taken for later kinds, so that all user keys stand together and no byte is used twice: 0x20 parts of a collection.
 
 /// Keys up to this length are built on the stack.
 const STACK_KEY_BYTES: usize = 63;
@@ -41,6 +42,11 @@ pub(crate) fn user_key(key: &[u8]) -> Vec<u8> {
     tree_key.push(KeyKind::User as u8);
     tree_key.extend_from_slice(key);
     tree_key
+}
+
+/// The tree key of what lost against the entry of a user's key.
+pub(crate) fn loser_key(key: &[u8]) -> Vec<u8> {
+    [&[KeyKind::Loser as u8], key].concat()
 }
 
 /// The first tree key behind all keys of users.

@@ -8,7 +8,14 @@ fn order(nodes: u64) -> Order {
 }
 
 fn entry(version: u64, from: u8) -> Entry {
-    Entry { version, value: Some(Bytes::from_static(b"v")), expires_at: None, from, shadow: false }
+    Entry {
+        version,
+        value: Some(Bytes::from_static(b"v")),
+        expires_at: None,
+        from,
+        shadow: false,
+        base: None,
+    }
 }
 
 fn write(from: u8, ack: u8) -> (Coordination, Vec<Step>, Vec<StoreId>) {

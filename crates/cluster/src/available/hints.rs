@@ -154,7 +154,14 @@ mod tests {
     use kvorum_engine::{Parts, Settings};
 
     fn hint(to: u64, key: &'static str, version: u64) -> Hint {
-        let entry = Entry { version, value: Some("value".into()), expires_at: None, from: 2, shadow: false };
+        let entry = Entry {
+            version,
+            value: Some("value".into()),
+            expires_at: None,
+            from: 2,
+            shadow: false,
+            base: None,
+        };
         Hint { to: StoreId(to), namespace: 16, key: key.into(), entry }
     }
 

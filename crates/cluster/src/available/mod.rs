@@ -4,6 +4,7 @@
 //! the coordinator's own messages, its read repair, hints for those that were down, and anti-entropy.
 
 mod anti_entropy;
+mod conflicts;
 mod coordinator;
 mod counts;
 mod hints;
@@ -37,6 +38,10 @@ use bytes::Bytes;
 /// Copies of an entry at most: what fits into an entry's tag, and far more than anybody keeps.
 pub(crate) const COPIES_MAX: u8 = 64;
 
+/// How often a write is tried that finds a higher version there, of a clock that is ahead: each time above all that was seen, so that a write that
+/// was acknowledged before is not what stays.
+pub(crate) const TRIES: usize = 4;
+
 /// What stands under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -50,4 +55,6 @@ pub(crate) struct Entry {
     pub(crate) from: u8,
     /// Not the entry, but what is remembered of it where only an older copy had to go. Has no value, and gives way to the entry itself.
     pub(crate) shadow: bool,
+    /// Where losers are kept: the version that the writer had seen.
+    pub(crate) base: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! The replica: a node's local trees for the slots that it keeps. Versions decide, so that writes may come in any order, twice, and from anywhere.
 
+mod keeping;
+
 use super::planted::{Fault, is_planted};
 use super::wire::{Answer, Ask, Listed};
 use super::{Entry, Order};
@@ -79,6 +81,8 @@ pub(crate) struct Replica {
     lacking: Mutex<BTreeSet<StoreId>>,
     /// It slept so long that it may hold what was deleted meanwhile.
     doubts: AtomicBool,
+    keeps_losers: AtomicBool,
+    stripes: Vec<Mutex<()>>,
 }
 
 impl Replica {
@@ -87,8 +91,21 @@ impl Replica {
         let changes = trees.iter().map(|_| AtomicU64::new(0)).collect();
         let digests = trees.iter().map(|_| Mutex::default()).collect();
         let (tombstone_floor, lacking) = (AtomicU64::new(0), Mutex::default());
-        let doubts = AtomicBool::new(false);
-        Replica { me, namespace, store, trees, changes, digests, tombstone_floor, lacking, doubts }
+        let (doubts, keeps_losers) = (AtomicBool::new(false), AtomicBool::new(false));
+        let stripes = (0..keeping::STRIPES).map(|_| Mutex::default()).collect();
+        Replica {
+            me,
+            namespace,
+            store,
+            trees,
+            changes,
+            digests,
+            tombstone_floor,
+            lacking,
+            doubts,
+            keeps_losers,
+            stripes,
+        }
     }
 
     /// The store of this node.
@@ -153,9 +170,11 @@ impl Replica {
             Ask::Write { entry, .. } if entry.version > ceiling => {
                 Err(Refusal::Ahead { version: entry.version })
             }
+            Ask::Write { key, entry } if self.keeps_losers() => self.write_beside(key, entry, order),
             Ask::Write { key, entry } => self.write(key, entry, order),
-            Ask::Read { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
-            Ask::Read { key } => Ok(answer_of(self.get(key)?)),
+            Ask::Read { .. } | Ask::Conflicts { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
+            Ask::Read { key } => self.read(key),
+            Ask::Conflicts { key } => self.conflicts(key),
             Ask::Standing => {
                 let floor = self.tombstone_floor.load(Acquire);
                 Ok((Answer::Standing { floor, doubts: self.doubts(), is_unused: false }, 0))
@@ -192,14 +211,15 @@ impl Replica {
             Ask::Write { entry, .. } if entry.version > ceiling => {
                 Some(Err(Refusal::Ahead { version: entry.version }))
             }
+            Ask::Read { .. } if !self.is_whole() => Some(Err(Refusal::Rebuilding)),
+            _ if self.keeps_losers() => None,
             Ask::Write { key, entry } => {
                 let (_, tree) = self.tree_of(key).ok()?;
                 match with_user_key(key, |key| tree.version_of_cached(key, &newest)).ok()? {
-                    Cached::Ready(found) => Some(self.keep(key, entry, order, found)),
+                    Cached::Ready(found) => Some(self.keep(key, entry, order, found, Batch::new())),
                     Cached::WouldRead => None,
                 }
             }
-            Ask::Read { .. } if !self.is_whole() => Some(Err(Refusal::Rebuilding)),
             Ask::Read { key } => {
                 let (_, tree) = self.tree_of(key).ok()?;
                 match with_user_key(key, |key| tree.get_cached(key, &newest)).ok()? {
@@ -214,29 +234,33 @@ impl Replica {
     fn write(&self, key: &[u8], entry: &Entry, order: &Order) -> Result<(Answer, Sequence), Refusal> {
         let (_, tree) = self.tree_of(key)?;
         let found = with_user_key(key, |key| tree.version_of(key, &View::newest()))?;
-        self.keep(key, entry, order, found)
+        self.keep(key, entry, order, found, Batch::new())
     }
 
-    /// Keeps the entry, if it is newer than what was found there. A replica behind the entry's `from` only lets go of an older copy.
+    fn is_kept(&self, key: &[u8], entry: &Entry, order: &Order) -> bool {
+        let rank = order.rank(slot(key), self.me);
+        !entry.shadow && rank.is_some_and(|rank| rank < entry.from || is_planted(Fault::KeepsBeyondFrom))
+    }
+
+    /// Keeps the entry, if it is newer than what was found there, and what is in the batch. A replica behind the entry's `from` only lets go of an older copy.
     fn keep(
         &self,
         key: &[u8],
         entry: &Entry,
         order: &Order,
         found: Option<FoundVersion>,
+        mut batch: Batch,
     ) -> Result<(Answer, Sequence), Refusal> {
         let (place, tree) = self.tree_of(key)?;
-        let rank = order.rank(slot(key), self.me);
-        let keeps =
-            !entry.shadow && rank.is_some_and(|rank| rank < entry.from || is_planted(Fault::KeepsBeyondFrom));
+        let keeps = self.is_kept(key, entry, order);
         let wider = found.filter(|found| found.tag & SHADOW == 0 && found.tag > entry.from);
         let answer = |newer| Answer::Stored { newer, wider: wider.map_or(0, |found| found.tag) };
         match found {
             Some(found) if found.version > entry.version => {
-                return Ok((answer(found.version), found.sequence));
+                return Ok((answer(found.version), self.beside(&batch)?.max(found.sequence)));
             }
             Some(found) if found.version == entry.version && (!keeps || found.tag & SHADOW == 0) => {
-                return Ok((answer(0), found.sequence));
+                return Ok((answer(0), self.beside(&batch)?.max(found.sequence)));
             }
             None if !keeps => return Ok((answer(0), 0)),
             Some(found) if !keeps && is_planted(Fault::OldCopiesStay) => {
@@ -246,7 +270,6 @@ impl Replica {
         }
         let tag = if keeps { entry.from } else { entry.from | SHADOW };
         let attributes = Attributes { expires_at: entry.expires_at.filter(|_| keeps), tag };
-        let mut batch = Batch::new();
         with_user_key(key, |key| match entry.value.as_deref().filter(|_| keeps) {
             Some(value) => batch.put(tree, key, entry.version, value, attributes),
             None => batch.delete(tree, key, entry.version, attributes),
@@ -260,6 +283,17 @@ impl Replica {
         Ok((answer(0), if is_planted(Fault::AcknowledgesEarly) { 0 } else { commit.sequence() }))
     }
 
+    /// Writes what stands beside an entry.
+    fn beside(&self, batch: &Batch) -> Result<Sequence, Refusal> {
+        if batch.is_empty() { Ok(0) } else { Ok(self.store.write(batch, Durability::Synced)?.sequence()) }
+    }
+
+    fn read(&self, key: &[u8]) -> Result<(Answer, Sequence), Refusal> {
+        let Some(found) = self.get(key)? else { return Ok((Answer::Found(None), 0)) };
+        let sequence = found.sequence;
+        Ok((Answer::Found(Some(self.with_base(key, entry_of(found))?)), sequence))
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Found>, Refusal> {
         let (_, tree) = self.tree_of(key)?;
         Ok(with_user_key(key, |key| tree.get(key, &View::newest()))?)
@@ -267,7 +301,7 @@ impl Replica {
 
     /// The entry that stands under a key.
     pub(super) fn entry(&self, key: &[u8]) -> Result<Option<Entry>, Refusal> {
-        Ok(self.get(key)?.map(entry_of))
+        self.get(key)?.map(|found| self.with_base(key, entry_of(found))).transpose()
     }
 
     fn fetch(&self, keys: &[Bytes]) -> Result<(Answer, Sequence), Refusal> {
@@ -279,7 +313,7 @@ impl Replica {
                 break;
             }
             sequence = sequence.max(found.sequence);
-            entries.push((key.clone(), entry_of(found)));
+            entries.push((key.clone(), self.with_base(key, entry_of(found))?));
         }
         Ok((Answer::Fetched(entries), sequence))
     }
@@ -477,6 +511,7 @@ fn entry_of(found: Found) -> Entry {
         expires_at: found.expires_at,
         from,
         shadow,
+        base: None,
     }
 }
 

@@ -28,7 +28,7 @@ fn key_of(store: StoreId) -> Bytes {
 }
 
 fn entry(version: u64, value: Option<&'static str>, from: u8) -> Entry {
-    Entry { version, value: value.map(Bytes::from), expires_at: None, from, shadow: false }
+    Entry { version, value: value.map(Bytes::from), expires_at: None, from, shadow: false, base: None }
 }
 
 fn write(replica: &Replica, key: &Bytes, entry: &Entry) -> (u64, u8) {

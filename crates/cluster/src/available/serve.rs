@@ -1,8 +1,9 @@
 //! Commands of the Redis protocol in the available namespaces of a cluster: their keys are read from the replicas, what they change is written to
 //! the replicas. Commands with different keys run at the same time.
 
-use super::shell::{Shell, Wanted};
-use super::{COPIES_MAX, Entry, Operation, Outcome};
+use super::conflicts::Siblings;
+use super::shell::{Frame, Shell, Wanted, keeps_losers};
+use super::{Answer, Ask, COPIES_MAX, Entry, Operation, Outcome, TRIES};
 use crate::consistency::Consistency;
 use crate::entity::{Quorum, blocking};
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use kvorum_engine::Durability;
 use kvorum_model::{
     Args, DataFn, Effect, Effects, ErrorReply, Meta, Record, Reply, Run, Stop, TAG_STRING, View, evaluate,
+    slot,
 };
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -88,6 +90,9 @@ impl<'n> Asked<'n> {
 
     async fn run(self, request: &Request<'_>) -> Reply {
         let done = match request.spec.run {
+            Run::Data(_) if request.spec.name.eq_ignore_ascii_case("conflicts") => {
+                self.conflicts(request.args.at(1)).await
+            }
             Run::Data(run) => match request.spec.check_available(request.args) {
                 Ok(()) => self.execute(run, request).await,
                 Err(error) => Err(error),
@@ -103,14 +108,42 @@ impl<'n> Asked<'n> {
 
     async fn execute(self, run: DataFn, request: &Request<'_>) -> Result<Reply, ErrorReply> {
         let inner = &*self.node.inner;
-        if request.spec.is_write() && !inner.hybrid.is_bounded(inner.time.now()) {
-            let node = self.node.clone();
-            blocking(move || node.inner.raise_stamp_bound()).await.map_err(|error| error.error_reply())?;
+        let mut left = TRIES;
+        loop {
+            if request.spec.is_write() && !inner.hybrid.is_bounded(inner.time.now()) {
+                let node = self.node.clone();
+                let raised = blocking(move || node.inner.raise_stamp_bound()).await;
+                raised.map_err(|error| error.error_reply())?;
+            }
+            let (reply, writes) = self.evaluate_reading(run, request).await?;
+            left -= 1;
+            // What was found there instead may change what the command says: it begins anew.
+            if self.write(writes).await? || left == 0 {
+                return Ok(reply);
+            }
         }
+    }
+
+    /// Evaluates a command, and reads what it needs.
+    async fn evaluate_reading(
+        self,
+        run: DataFn,
+        request: &Request<'_>,
+    ) -> Result<(Reply, Vec<(Bytes, Entry)>), ErrorReply> {
         let mut known = HashMap::new();
+        let keeps_losers = keeps_losers(self.node, self.namespace.id());
+        if keeps_losers && request.spec.is_write() {
+            self.read(request, &mut known).await?;
+        }
         loop {
             match self.evaluate(run, request.args, &known) {
-                Ok((reply, writes)) => return self.write(reply, writes).await,
+                Ok((reply, mut writes)) => {
+                    for (key, entry) in writes.iter_mut().filter(|_| keeps_losers) {
+                        let seen = known.get(&key[..]).and_then(Option::as_ref);
+                        entry.base = Some(seen.map_or(0, |seen: &Entry| seen.version));
+                    }
+                    return Ok((reply, writes));
+                }
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::WouldRead) => self.read(request, &mut known).await?,
             }
@@ -134,7 +167,14 @@ impl<'n> Asked<'n> {
                 Effect::Put { value, expires_at, .. } => (Some(value.to_bytes()), *expires_at),
                 Effect::Delete { .. } => (None, None),
             };
-            let entry = Entry { version: view.stamp(), value, expires_at, from: self.from, shadow: false };
+            let entry = Entry {
+                version: view.stamp(),
+                value,
+                expires_at,
+                from: self.from,
+                shadow: false,
+                base: None,
+            };
             (Bytes::copy_from_slice(effect.key()), entry)
         };
         Ok((reply, effects.as_slice().iter().map(entry).collect()))
@@ -161,19 +201,20 @@ impl<'n> Asked<'n> {
                 Ok(_) => return Err(ErrorReply::new("ERR a read was answered as a write")),
                 Err(error) => return Err(error.error_reply()),
             };
-            known.insert(key, entry.filter(|entry| entry.value.is_some()));
+            known.insert(key, entry);
         }
         Ok(())
     }
 
-    async fn write(self, reply: Reply, writes: Vec<(Bytes, Entry)>) -> Result<Reply, ErrorReply> {
-        let several = writes.len() > 1;
+    /// Writes; answers whether all of it is the newest there.
+    async fn write(self, writes: Vec<(Bytes, Entry)>) -> Result<bool, ErrorReply> {
+        let (several, mut newest) = (writes.len() > 1, true);
         let one = |(key, entry)| -> Boxed<'_, _> {
             Box::pin(async move { self.coordinate(key, Operation::Write(entry)).await })
         };
         for outcome in join(writes.into_iter().map(one).collect()).await {
             match outcome {
-                Ok(_) => {}
+                Ok(outcome) => newest &= !matches!(outcome, Outcome::Written { newer: Some(_) }),
                 // Of the other keys some are written.
                 Err(error) if several => {
                     return Err(ErrorReply::new(format!("UNKNOWN a part may be written: {error}")));
@@ -181,7 +222,18 @@ impl<'n> Asked<'n> {
                 Err(error) => return Err(error.error_reply()),
             }
         }
-        Ok(reply)
+        Ok(newest)
+    }
+
+    /// `CONFLICTS key`: what was written at the same time as the newest value and lost, newest first.
+    async fn conflicts(self, key: &[u8]) -> Result<Reply, ErrorReply> {
+        let losers = self.shell.conflicts(self.namespace.id(), key, self.ack, self.from).await;
+        let loser = |entry: Entry| {
+            let value = entry.value.map_or(Reply::Nil, Reply::Bulk);
+            Reply::Array(vec![value, Reply::version(entry.version)])
+        };
+        let losers = losers.map_err(|error| error.error_reply())?;
+        Ok(Reply::Array(losers.into_iter().map(loser).collect()))
     }
 
     async fn coordinate(self, key: Bytes, operation: Operation) -> Result<Outcome> {
@@ -205,6 +257,52 @@ impl Shell {
         let copies = |number: u32| u8::try_from(number).ok().filter(|copies| *copies <= COPIES_MAX);
         let most = || Error::Invalid(format!("from is {from}, and {COPIES_MAX} are the most"));
         Ok((copies(ack).ok_or_else(most)?, copies(from).ok_or_else(most)?))
+    }
+}
+
+impl Shell {
+    /// What was written at the same time as the newest entry of a key and lost, newest first: of all replicas that answer, `ack` at least.
+    async fn conflicts(
+        self: &Arc<Self>,
+        namespace: u16,
+        key: &[u8],
+        ack: u8,
+        from: u8,
+    ) -> Result<Vec<Entry>> {
+        let (order, key) = (self.order(), Bytes::copy_from_slice(key));
+        let frame = Frame::patient(namespace, &order, None);
+        let ask = |store| -> Boxed<'_, _> {
+            Box::pin(self.ask(&frame, store, Ask::Conflicts { key: key.clone() }))
+        };
+        let asked = order.of_slot(slot(&key)).into_iter().take(from.into()).map(ask).collect();
+        let (mut answered, mut all) = (0, Vec::new());
+        for answer in join(asked).await {
+            if let Some(Answer::Fetched(entries)) = answer {
+                answered += 1;
+                all.extend(entries.into_iter().map(|(_, entry)| entry));
+            }
+        }
+        if answered < ack {
+            return Err(Error::TooFew { at_most: answered.into(), wanted: ack.into() });
+        }
+        Ok(Siblings::of(all).losers)
+    }
+
+    /// Where losers are kept: the version that a write is based on that comes now.
+    pub(crate) async fn base(
+        self: &Arc<Self>,
+        namespace: u16,
+        key: &[u8],
+        (ack, from): (u8, u8),
+    ) -> Result<Option<u64>> {
+        if !self.node().is_some_and(|node| keeps_losers(&node, namespace)) {
+            return Ok(None);
+        }
+        let (key, operation) = (Bytes::copy_from_slice(key), Operation::Read { from });
+        match self.coordinate(Wanted { namespace, key, operation, ack, durability: None }).await? {
+            Outcome::Read(Some(entry)) => Ok(Some(entry.version)),
+            _ => Ok(Some(0)),
+        }
     }
 }
 
@@ -238,7 +336,7 @@ impl View for QuorumView<'_> {
         let found = self.known.get(key).ok_or(Stop::WouldRead)?;
         let meta =
             |entry: &Entry| Meta { version: entry.version, expires_at: entry.expires_at, tag: TAG_STRING };
-        Ok(found.as_ref().map(meta))
+        Ok(found.as_ref().filter(|entry| entry.value.is_some()).map(meta))
     }
 
     fn next_version(&self, _: &[u8]) -> u64 {

@@ -327,7 +327,7 @@ impl Shell {
     async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask, until: Instant) -> Result<Answer, String> {
         let _counted = self.count_call(to).ok_or("too many questions wait for its answer")?;
         let lane = Lane::Data(match ask {
-            Ask::Write { key, .. } | Ask::Read { key } => slot(key) as u8,
+            Ask::Write { key, .. } | Ask::Read { key } | Ask::Conflicts { key } => slot(key) as u8,
             _ => 0,
         });
         let body = encode_ask(&frame.head(), ask);
@@ -374,6 +374,7 @@ impl Shell {
             return Ok(Answer::Standing { floor: 0, doubts: false, is_unused: true });
         }
         let quick = known.filter(|_| is_kept(&node, namespace)).and_then(|replica| {
+            replica.set_keeps_losers(keeps_losers(&node, namespace));
             let answered = replica.handle_cached(&ask, order, ceiling(&node.inner))?;
             observe(&node, &ask);
             Some(answered)
@@ -415,6 +416,7 @@ impl Shell {
         order: &Order,
     ) -> Result<(Answer, Sequence)> {
         let replica = self.replica(node, namespace)?;
+        replica.set_keeps_losers(keeps_losers(node, namespace));
         let mut waited = Duration::ZERO;
         loop {
             match replica.handle(from, ask, order, ceiling(&node.inner)) {
@@ -479,6 +481,11 @@ impl Drop for Counted<'_> {
 pub(super) fn is_kept(node: &Node, namespace: u16) -> bool {
     let kept = node.inner.namespaces.get(namespace);
     kept.is_some_and(|kept| !kept.is_dropped() && kept.id.mode() == Mode::Available)
+}
+
+/// Whether a namespace keeps what was written at the same time.
+pub(super) fn keeps_losers(node: &Node, namespace: u16) -> bool {
+    node.inner.namespaces.get(namespace).is_some_and(|kept| kept.keeps_losers())
 }
 
 /// Whether nobody ever wrote to a namespace here.

@@ -28,6 +28,8 @@ pub(crate) enum Ask {
     DigestsWith { place: u16, peer: StoreId },
     /// Of a strong namespace: the checkpoint of a member, and the digest of what it had at a version, without what has expired by then.
     MemberDigest { place: u16, at: Option<u64>, expired_ms: u64 },
+    /// The entry of a key, and those that were written at the same time.
+    Conflicts { key: Bytes },
 }
 
 /// What it answers.
@@ -133,6 +135,10 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             put_all(at.as_slice(), &mut to, |at, to| to.put_u64_le(*at));
             to.put_u64_le(*expired_ms);
         }
+        Ask::Conflicts { key } => {
+            to.put_u8(9);
+            put_bytes(key, &mut to);
+        }
     }
     to.freeze()
 }
@@ -168,6 +174,7 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
             let at = at_most_one(&mut from)?;
             Ask::MemberDigest { place, at, expired_ms: from.try_get_u64_le().ok()? }
         }
+        9 => Ask::Conflicts { key: bytes(&mut from)? },
         _ => return None,
     };
     from.is_empty().then_some((head, ask))
@@ -266,11 +273,14 @@ const ENTRY_BYTES_MIN: usize = 14;
 pub(super) fn put_entry(entry: &Entry, to: &mut BytesMut) {
     to.put_u64_le(entry.version);
     to.put_u8(entry.from);
-    let flags = [entry.value.is_some(), entry.expires_at.is_some(), entry.shadow];
+    let flags = [entry.value.is_some(), entry.expires_at.is_some(), entry.shadow, entry.base.is_some()];
     to.put_u8(flags.iter().zip(0..).map(|(flag, bit)| u8::from(*flag) << bit).sum());
     put_bytes(entry.value.as_deref().unwrap_or_default(), to);
     if let Some(expires_at) = entry.expires_at {
         to.put_u64_le(expires_at);
+    }
+    if let Some(base) = entry.base {
+        to.put_u64_le(base);
     }
 }
 
@@ -279,8 +289,10 @@ pub(super) fn entry(from: &mut Bytes) -> Read<Entry> {
     let copies = copies(from.try_get_u8().ok()?)?;
     let (flags, value) = (from.try_get_u8().ok()?, bytes(from)?);
     let expires_at = if flags & 2 == 0 { None } else { Some(from.try_get_u64_le().ok()?) };
+    let base = if flags & 8 == 0 { None } else { Some(from.try_get_u64_le().ok()?) };
     Some(Entry {
         version,
+        base,
         value: (flags & 1 == 1).then_some(value),
         expires_at,
         from: copies,
@@ -327,7 +339,14 @@ mod tests {
     const HEAD: Head = Head { namespace: 16, nodes: 7, durability: None };
 
     fn some_entry(value: Option<&'static [u8]>, expires_at: Option<u64>) -> Entry {
-        Entry { version: 7 << 22, value: value.map(Bytes::from_static), expires_at, from: 3, shadow: false }
+        Entry {
+            version: 7 << 22,
+            value: value.map(Bytes::from_static),
+            expires_at,
+            from: 3,
+            shadow: false,
+            base: None,
+        }
     }
 
     fn asks() -> Vec<Ask> {
@@ -346,6 +365,8 @@ mod tests {
             Ask::DigestsWith { place: 3, peer: StoreId(u64::MAX) },
             Ask::MemberDigest { place: 3, at: Some(7), expired_ms: 9 },
             Ask::MemberDigest { place: 3, at: None, expired_ms: 9 },
+            Ask::Conflicts { key: "a".into() },
+            Ask::Write { key: "a".into(), entry: Entry { base: Some(7), ..some_entry(Some(b"v"), Some(1)) } },
         ]
     }
 

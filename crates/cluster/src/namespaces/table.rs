@@ -1,7 +1,7 @@
 //! The namespaces of a node. They are found without a lock, because every command looks them up: a place is filled once, and stays.
 
 use super::row::Row;
-use super::settings::NamespaceSettings;
+use super::settings::{Conflicts, NamespaceSettings};
 use crate::error::{Error, Result};
 use crate::keys::tree_name;
 use crate::latch::{Shard, ShardId};
@@ -39,6 +39,7 @@ pub(crate) struct Namespace {
     dropped: AtomicBool,
     /// The least that a write must survive, as a number; [`NODES_OWN`] without a setting.
     durability: AtomicU8,
+    keeps_losers: AtomicBool,
     described: RwLock<(String, NamespaceSettings)>,
 }
 
@@ -63,6 +64,11 @@ impl Namespace {
         self.shards.last().is_some_and(|shard| shard.tree.get().is_some())
     }
 
+    /// Whether it keeps what was written at the same time.
+    pub(crate) fn keeps_losers(&self) -> bool {
+        self.keeps_losers.load(Relaxed)
+    }
+
     /// Its shards, in order.
     pub(crate) fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
         (0..).zip(&self.shards).map(|(place, shard)| (ShardId { namespace: self.id.id(), place }, shard))
@@ -82,6 +88,7 @@ impl Namespace {
     fn describe(&self, name: &str, settings: &NamespaceSettings) {
         let own = settings.durability.map_or(NODES_OWN, |durability| durability as u8);
         self.durability.store(own, Relaxed);
+        self.keeps_losers.store(settings.conflicts == Conflicts::Keep, Relaxed);
         *self.described.write() = (name.to_owned(), settings.clone());
     }
 }
@@ -179,6 +186,7 @@ impl Table {
             shards: (0..settings.shards).map(|_| Shard::new(epoch)).collect(),
             dropped: AtomicBool::new(false),
             durability: AtomicU8::new(NODES_OWN),
+            keeps_losers: AtomicBool::new(false),
             described: RwLock::new((name.to_owned(), settings.clone())),
         });
         if namespace.is_dropped()

@@ -45,6 +45,11 @@ pub(crate) const SPECS: &[CommandSpec] = &[
         .flags(READ)
         .arguments(&[KEY])
         .docs(super::OWN, "Returns the value, the version and the label of a key: `stable`, or, while a write is in flight, `old` or `new`; of a stale read `stale:` and its age in milliseconds."),
+    spec("conflicts", 2, conflicts)
+        .key(RO_ACCESS)
+        .flags(READ)
+        .arguments(&[KEY])
+        .docs(super::OWN, "Returns what was written at the same time as a key's value and lost, each with its version, newest first; of an available namespace that keeps conflicts."),
     spec("set", -3, set)
         .key(&["RW", "access", "update", "variable_flags"])
         .flags(WRITE)
@@ -116,6 +121,11 @@ fn getv<'r>(context: &mut Context<'_, 'r>, args: Args<'r>) -> Result<Reply, Stop
     let version = found.as_ref().map_or(0, |record| record.version);
     let label = Reply::bulk(context.label(key).word().into_owned());
     Ok(Reply::Array(vec![value_or_nil(found), Reply::version(version), label]))
+}
+
+/// What a node by itself has of it: one node orders all writes of a key, so none are lost to others.
+fn conflicts<'r>(_: &mut Context<'_, 'r>, _: Args<'r>) -> Result<Reply, Stop> {
+    Ok(Reply::Array(Vec::new()))
 }
 
 fn set<'r>(context: &mut Context<'_, 'r>, args: Args<'r>) -> Result<Reply, Stop> {

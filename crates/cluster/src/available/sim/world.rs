@@ -197,7 +197,7 @@ impl World {
     ) -> Option<u64> {
         self.now_ms += 5;
         let version = self.stamp(at)?;
-        let entry = Entry { version, value, expires_at: None, from, shadow: false };
+        let entry = Entry { version, value, expires_at: None, from, shadow: false, base: None };
         let told = self.request(at, key, Operation::Write(entry), ack, Some((version, ack, from)), 0);
         matches!(told, Some(Outcome::Written { .. })).then_some(version)
     }
@@ -325,7 +325,7 @@ impl World {
             (Operation::Read { from }, None)
         } else {
             let value = (kind < 4).then(|| Bytes::from(format!("value {version}")));
-            let entry = Entry { version, value, expires_at: None, from, shadow: false };
+            let entry = Entry { version, value, expires_at: None, from, shadow: false, base: None };
             (Operation::Write(entry), Some((version, ack, from)))
         };
         let must_see = |(other, _, w_ack, w_from): &&(Bytes, u64, u8, u8)| {

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::Error;
+use crate::available::{self, Operation, Wanted};
 use crate::consistency::Consistency;
 use crate::entity::Quorum;
 use crate::namespace::Mode;
-use crate::namespaces::NamespaceSettings;
+use crate::namespaces::{Conflicts, NamespaceSettings};
 use kvorum_model::Reply;
 
 const fn quorum(ack: u32, from: u32) -> Quorum {
@@ -311,4 +312,76 @@ fn replicas_of_both_modes_are_compared() {
             ("0", shard_of(NamespaceId::ZERO, b"k7").place)
         );
     });
+}
+
+#[test]
+#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
+fn what_was_written_at_the_same_time_is_kept_where_the_namespace_says_so() {
+    run(async {
+        let world = World::new(3);
+        meet(&world, 3).await;
+        let mut settings = NamespaceSettings::new(Mode::Available);
+        (settings.shards, settings.conflicts) = (4, Conflicts::Keep);
+        let made = world.node(0).namespaces().create("carts", settings).await.unwrap();
+        for node in world.running() {
+            until("the namespace is known", node, || node.inner.namespaces.get(made.id.id()).is_some()).await;
+        }
+        let all = Consistency { ack: Some(3), from: Some(3), ..Consistency::default() };
+        let on = async |at: usize, line: &str| execute(world.node(at), made.id, all, &[line]).await.remove(0);
+        assert_eq!(on(0, "SET cart first").await, "OK");
+        assert_eq!(on(1, "CONFLICTS cart").await, "Array([])");
+        // Two that have read the first one write at the same time: what each coordinator sends, one after the other.
+        let first = on(2, "SETV cart seen").await.parse::<u64>().unwrap();
+        let entry = |at: usize, value: &'static str| available::Entry {
+            version: world.node(at).inner.hybrid.stamp(world.node(at).now_ms()),
+            value: Some(value.into()),
+            expires_at: None,
+            from: 3,
+            shadow: false,
+            base: Some(first),
+        };
+        let (one, other) = (entry(0, "apples"), entry(1, "pears"));
+        let (winner, loser) = if one.version > other.version { (&one, &other) } else { (&other, &one) };
+        for (at, entry) in [(0, winner), (1, loser)] {
+            let shell = &world.node(at).inner.cluster.get().unwrap().available;
+            let operation = Operation::Write(entry.clone());
+            let wanted =
+                Wanted { namespace: made.id.id(), key: "cart".into(), operation, ack: 3, durability: None };
+            shell.coordinate(wanted).await.unwrap();
+        }
+        let text =
+            |entry: &available::Entry| String::from_utf8_lossy(entry.value.as_ref().unwrap()).into_owned();
+        assert_eq!(on(2, "GET cart").await, text(winner));
+        let kept = format!("Array([Array([Bulk(b\"{}\"), Bulk(b\"{}\")])])", text(loser), loser.version);
+        for at in 0..3 {
+            assert_eq!(on(at, "CONFLICTS cart").await, kept);
+        }
+        // Who has seen both ends the conflict.
+        assert_eq!(on(0, "SET cart apples,pears").await, "OK");
+        assert_eq!(on(1, "CONFLICTS cart").await, "Array([])");
+        assert_eq!(on(1, "GET cart").await, "apples,pears");
+    });
+}
+
+#[test]
+fn who_found_nobody_yet_starts_again() {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let listeners: Vec<_> = (0..3).map(|_| PeerListener::bind(loopback).unwrap()).collect();
+    let mut world = World {
+        dir: TempDir::new().unwrap(),
+        addresses: Vec::new(),
+        nodes: Vec::new(),
+        disks: BTreeMap::new(),
+    };
+    world.addresses = listeners.iter().map(PeerListener::address).collect();
+    let listener = listeners.into_iter().next().unwrap();
+    drop(world.open_with(0, listener, world.peers()));
+    world.nodes.push(None);
+    world.open(0);
+    let few = run_alone(world.node(0).entity().put(b"k", b"x", quorum(1, 1)));
+    assert!(matches!(few, Err(Error::TooFew { at_most: 0, .. })), "there is no cluster yet: {few:?}");
+}
+
+fn run_alone<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
