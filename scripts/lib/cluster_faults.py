@@ -162,7 +162,7 @@ def wiped(cluster):
 
 
 def transfer(cluster):
-    """A leader dies in the middle of the transfer that fills an empty node."""
+    """A leader dies in the middle of the transfer that fills an empty node: two of three members are gone, and writes wait for the one that returns."""
     cluster.start()
     clients = cluster.torture(32)
     fill(cluster, 40)
@@ -204,9 +204,13 @@ def power(cluster):
 
 
 def two_of_five(cluster):
-    """Two of five nodes are killed, then two others are cut off."""
+    """Two of five nodes that keep all shards are killed, then two others are cut off."""
     cluster.start()
-    clients = cluster.torture(26)
+    answer = cluster.node(1).call("NAMESPACE", "SET", "0", "replication", "5", timeout=10)
+    if answer != "+OK":
+        raise AssertionError(f"NAMESPACE SET: {answer}")
+    cluster.wait_whole(seconds=90, members=5)
+    clients = cluster.torture(26, "--gap-max-ms", str(GAP_MAX_MS + 2000))
     spend(clients, 2)
     victims = sorted(cluster.leaders().items(), key=lambda pair: -pair[1])[:2]
     for number, _ in victims:
@@ -214,17 +218,32 @@ def two_of_five(cluster):
     spend(clients, 6)
     for number, _ in victims:
         cluster.node(number).start()
-    cluster.wait_whole()
+    cluster.wait_whole(members=5)
     others = [number for number in cluster.net.numbers if number not in dict(victims)][:2]
     cluster.net.part(others, [number for number in cluster.net.numbers if number not in others])
     spend(clients, 6)
     cluster.net.heal()
+    cluster.wait_whole(members=5)
+    judge(clients)
+
+
+def slow_link(cluster):
+    """What goes to the busiest node and comes from it takes a fifth of a second each way, then everything is quick again."""
+    cluster.relay()
+    cluster.start()
+    clients = cluster.torture(16, "--patience-ms", "3000")
+    spend(clients, 2)
+    victim = cluster.busiest().number
+    print(f"  the link of n{victim} is slow")
+    cluster.links.slow(victim, 0.2)
+    spend(clients, 7)
+    cluster.links.slow(victim, 0.0)
     cluster.wait_whole()
     judge(clients)
 
 
 SCENARIOS = [(kill, 3), (pause, 3), (restart, 3), (minority, 3), (no_majority, 3), (one_way, 3), (full_disk, 3), (wiped, 3),
-             (transfer, 3), (power, 3), (two_of_five, 5), (entities, 3)]
+             (transfer, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3)]
 
 
 def main():

@@ -1,5 +1,6 @@
 """Nodes in network namespaces on one bridge, and what can be done to them."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 RESP, HTTP, PEER = 6379, 8379, 7379
@@ -83,6 +85,64 @@ class Net:
             run("ip", "netns", "del", self.space(number), check=False)
 
 
+class Links:
+    """Relays on the bridge, one before each node's peer port: whatever nodes say to each other goes through them, as slowly as is wished."""
+
+    def __init__(self, net):
+        self.net = net
+        # Seconds that what goes to a node, and what comes back, is under way.
+        self.delays = {number: 0.0 for number in net.numbers}
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        for number in net.numbers:
+            begun = asyncio.run_coroutine_threadsafe(self.listen(number), self.loop)
+            begun.result(timeout=10)
+
+    def address(self, number):
+        return f"{self.net.subnet}.254:{PEER + number}"
+
+    async def listen(self, number):
+        async def accepted(reader, writer):
+            try:
+                there, back = await asyncio.open_connection(self.net.address(number), PEER)
+            except OSError:
+                writer.close()
+                return
+            await asyncio.gather(self.carry(number, reader, back), self.carry(number, there, writer))
+
+        host, port = self.address(number).split(":")
+        await asyncio.start_server(accepted, host, int(port))
+
+    async def carry(self, number, reader, writer):
+        """Carries bytes one way, each part at its time and in order; bounded by what may be under way at once."""
+        under_way = asyncio.Queue(maxsize=256)
+
+        async def deliver():
+            while (part := await under_way.get()) is not None:
+                due, data = part
+                await asyncio.sleep(max(0.0, due - self.loop.time()))
+                writer.write(data)
+                await writer.drain()
+
+        delivers = asyncio.ensure_future(deliver())
+        try:
+            while data := await reader.read(1 << 16):
+                await under_way.put((self.loop.time() + self.delays[number], data))
+            await under_way.put(None)
+            await delivers
+        except OSError:
+            delivers.cancel()
+        writer.close()
+
+    def slow(self, number, seconds):
+        self.delays[number] = seconds
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
 class Node:
     def __init__(self, cluster, number):
         self.cluster, self.number = cluster, number
@@ -102,7 +162,7 @@ class Node:
 
     def start(self, join=None):
         """Starts the node and waits for its last start line."""
-        how = ["--join", f"{self.cluster.net.address(join)}:{PEER}"] if join else ["--peers", self.cluster.peers()]
+        how = ["--join", self.cluster.peer(join)] if join else ["--peers", self.cluster.peers()]
         words = ["ip", "netns", "exec", self.cluster.net.space(self.number), self.cluster.program, "serve",
                  "--name", f"n{self.number}", "--data", self.data, "--memory", "64MiB", "--protected-mode", "no",
                  "--peer", f"{self.address}:{PEER}", "--resp", self.resp, "--http", f"{self.address}:{HTTP}",
@@ -191,12 +251,20 @@ class Cluster:
         os.chmod(self.secret, 0o600)
         self.net = Net(nodes)
         self.nodes = [Node(self, number) for number in self.net.numbers]
+        self.links = None
 
     def node(self, number):
         return self.nodes[number - 1]
 
+    def relay(self):
+        """From the first start on, nodes reach each other through relays."""
+        self.links = Links(self.net)
+
+    def peer(self, number):
+        return self.links.address(number) if self.links else f"{self.net.address(number)}:{PEER}"
+
     def peers(self):
-        return ",".join(f"n{number}={self.net.address(number)}:{PEER}" for number in self.net.numbers)
+        return ",".join(f"n{number}={self.peer(number)}" for number in self.net.numbers)
 
     def start(self):
         for node in self.nodes:
@@ -258,6 +326,8 @@ class Cluster:
                 node.send(signal.SIGCONT)
                 node.kill()
             node.unmount()
+        if self.links:
+            self.links.close()
         self.net.close()
         if keep:
             print(f"  logs and data are kept in {self.dir}")
