@@ -1,12 +1,15 @@
 //! The state of the store itself: epoch, store id, bounds on time, the table of namespaces. It stands in the tree `sys`, under versions of a
 //! counter of its own, and is written in the same batch as what it belongs to.
 
+use crate::available::HINTS_TREE;
+use crate::control::TREE as CONTROL_TREE;
 use crate::error::{Error, Result};
 use crate::keys::SYSTEM_TREE;
 use crate::latch::ShardId;
 use crate::namespace;
 use crate::namespaces::{NamespaceSettings, Row};
 use crate::op_id::EPOCH_MAX;
+use crate::shard::promised_epoch;
 use bytes::Bytes;
 use kvorum_engine::{Attributes, Batch, Direction, Durability, Store, Tree, TreeSettings, View};
 use parking_lot::Mutex;
@@ -106,20 +109,45 @@ impl System {
     }
 
     /// Makes a store that was copied from another one a store of its own: with its own id, and an epoch so far above that the other one does
-    /// not come there: an op id of the one is none of the other's. Where damage took the epoch, half of all epochs are passed by. Answers the
-    /// epoch.
+    /// not come there: an op id of the one is none of the other's. Where damage took the epoch, half of all epochs are passed by. What the other
+    /// one was in a cluster it is not: it has promised nothing, and follows nobody. Answers the epoch.
     pub(crate) fn become_new(&self, store: &Store, id: [u8; 16]) -> Result<u64> {
         let mut batch = Batch::new();
         self.put(&mut batch, STORE_ID, &id);
+        let promised = self.forget_cluster(&mut batch)?;
         {
             let mut state = self.state.lock();
             // `next_epoch` takes the last step, and refuses at the end.
-            let known = if state.epoch == 0 { EPOCH_MAX / 2 } else { state.epoch };
+            let known = if state.epoch == 0 { EPOCH_MAX / 2 } else { state.epoch.max(promised) };
             state.epoch = (known + EPOCHS_APART - 1).min(EPOCH_MAX);
         }
         let epoch = self.next_epoch(&mut batch)?;
         store.write(batch, Durability::Synced)?.wait().map_err(Error::from)?;
+        let trees = store.tree_names();
+        let of_cluster: Vec<&str> = [CONTROL_TREE, HINTS_TREE]
+            .into_iter()
+            .filter(|name| trees.iter().any(|tree| **tree == **name))
+            .collect();
+        store.drop_trees(&of_cluster)?;
         Ok(epoch)
+    }
+
+    /// Deletes what the store was in a cluster. Answers the highest epoch that one of its members has promised: op ids reach as far.
+    fn forget_cluster(&self, batch: &mut Batch) -> Result<u64> {
+        let mut promised = 0;
+        for entry in self.tree.range(.., &View::newest(), Direction::Forward)? {
+            let (key, entry) = entry?;
+            if !entry.is_value() || !(key.starts_with(SHARD) || key.starts_with(AVAILABLE)) {
+                continue;
+            }
+            if key.starts_with(SHARD) {
+                promised = promised.max(promised_epoch(&entry.value).unwrap_or(0));
+            }
+            let mut state = self.state.lock();
+            state.version += 1;
+            batch.delete(&self.tree, &key, state.version, Attributes::default());
+        }
+        Ok(promised)
     }
 
     /// Adds the node's time to a batch.

@@ -7,7 +7,7 @@ use crate::read::Asker;
 use crate::role::Role;
 use crate::role::leader::Holders;
 use crate::role::peer::Stage;
-use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId};
+use crate::types::{Checkpoint, Epoch, Moment, OpId, Promise, Standing, StoreId, Token};
 
 impl Replica {
     /// This replica's store.
@@ -154,6 +154,16 @@ impl Replica {
         } else if let Some(leader) = self.leader().filter(|leader| *leader != self.core.id) {
             self.reads.ask_point(&self.core, now, leader, out);
         }
+    }
+
+    /// The tokens of all reads that wait, at the leader or at a follower: of a replica that is given up, so that whoever waits asks elsewhere. None of
+    /// them is answered afterwards.
+    pub fn drain_reads(&mut self) -> Vec<Token> {
+        let mut tokens = self.reads.drain();
+        if let Role::Leader(leader) = &mut self.role {
+            tokens.extend(leader.reads.drain_clients());
+        }
+        tokens
     }
 
     /// Whether this replica leads and nobody else's acknowledgement counts: what is durable here is committed. Learners may be fed all the same.

@@ -43,6 +43,11 @@ impl FollowerReads {
         self.fresh.map(|sent| now.micros_since(sent))
     }
 
+    /// Everyone who waits.
+    pub(crate) fn drain(&mut self) -> Vec<Token> {
+        self.waiting.drain(..).map(|asked| asked.token).collect()
+    }
+
     pub(crate) fn ask(
         &mut self,
         core: &Core,

@@ -75,6 +75,8 @@ pub(crate) struct Cluster {
     open: Mutex<BTreeSet<ShardId>>,
     /// Those whose members stand still, because the store refused their records.
     still: Mutex<BTreeSet<ShardId>>,
+    /// Shards that others keep, of which nothing is here any more.
+    left: Mutex<BTreeSet<ShardId>>,
     told: Mutex<reconcile::Told>,
     following: Mutex<()>,
     halt: Mutex<Option<Halt>>,

@@ -30,7 +30,7 @@ impl Cluster {
             if is_here && wanted {
                 self.tell(*shard, row);
             }
-            more |= is_here != wanted;
+            more |= is_here != wanted || (!wanted && !self.left.lock().contains(shard));
         }
         more
     }
@@ -45,8 +45,13 @@ impl Cluster {
         for (shard, row) in &map.shards {
             match (self.has_member(*shard), row.everyone().contains(&self.me)) {
                 (false, true) => self.open_member(inner, *shard, row)?,
-                (true, false) => self.close_member(*shard),
-                _ => {}
+                (true, true) => {}
+                (is_here, false) => {
+                    if is_here {
+                        self.close_member(*shard);
+                    }
+                    self.leave(*shard, row)?;
+                }
             }
         }
         self.follow();
@@ -84,14 +89,25 @@ impl Cluster {
         }
     }
 
-    fn open_member(self: &Arc<Self>, inner: &Arc<Inner>, shard: ShardId, row: &ShardRow) -> Result<()> {
-        let Some(place) = self.table.shard(shard) else {
-            let ShardId { namespace, place } = shard;
-            return Err(Error::Storage(format!(
-                "there is no namespace {namespace} with a shard {place} here"
-            )));
-        };
-        let parts = MemberParts {
+    /// Removes what is left of a shard that others keep. Once in the life of a process it is looked for.
+    fn leave(&self, shard: ShardId, row: &ShardRow) -> Result<()> {
+        if !self.left.lock().insert(shard) || self.table.shard(shard).is_none() {
+            return Ok(());
+        }
+        let done = Member::leave(&self.parts(shard), row.register.epoch());
+        match &done {
+            Ok(true) => {
+                let ShardId { namespace, place } = shard;
+                tracing::info!(namespace, place, "the data of a shard that this node left is removed");
+            }
+            Ok(false) => {}
+            Err(_) => _ = self.left.lock().remove(&shard),
+        }
+        done.map(drop)
+    }
+
+    fn parts(&self, shard: ShardId) -> MemberParts {
+        MemberParts {
             store: self.store.clone(),
             fs: Arc::clone(&self.fs),
             rows: self.rows.clone(),
@@ -100,7 +116,18 @@ impl Cluster {
             // Of this opening, not of this process: a member that stood still is opened again, while what was sent to it is under way.
             nonce: fastrand::u64(..),
             config: self.config.clone(),
+        }
+    }
+
+    fn open_member(self: &Arc<Self>, inner: &Arc<Inner>, shard: ShardId, row: &ShardRow) -> Result<()> {
+        let Some(place) = self.table.shard(shard) else {
+            let ShardId { namespace, place } = shard;
+            return Err(Error::Storage(format!(
+                "there is no namespace {namespace} with a shard {place} here"
+            )));
         };
+        self.left.lock().remove(&shard);
+        let parts = self.parts(shard);
         let epoch = u32::try_from(inner.epoch).ok().and_then(Epoch::new).unwrap_or_default();
         if Member::convert(&parts, epoch, inner.time.now())? {
             tracing::info!(
@@ -153,7 +180,11 @@ impl Cluster {
         if let Some(place) = self.table.shard(shard) {
             // Dropped after the latch was given back.
             let member = place.latch().member.take();
-            drop(member);
+            if let Some(mut member) = member {
+                let mut out = Outbox::default();
+                member.give_up(&mut out);
+                out.done.into_iter().for_each(|(token, done)| self.waits.complete(token, done));
+            }
         }
         let mut told = self.told.lock();
         told.nominated.remove(&shard);

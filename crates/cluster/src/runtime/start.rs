@@ -86,6 +86,7 @@ impl Cluster {
             jobs: Jobs::start(JOB_THREADS).map_err(|error| failed("threads", &error))?,
             open: Mutex::default(),
             still: Mutex::default(),
+            left: Mutex::default(),
             told: Mutex::default(),
             following: Mutex::default(),
             halt: Mutex::default(),

@@ -6,7 +6,7 @@ use super::durable::Records;
 use super::floors::Floors;
 use super::held::Watcher;
 use super::note;
-use super::outbox::{MemberInput, Outbox};
+use super::outbox::{Done, MemberInput, Outbox};
 use super::recent::Recent;
 use super::row::Row;
 use super::rows::Rows;
@@ -186,16 +186,21 @@ impl Member {
     pub(super) fn halt(&mut self, error: kvorum_engine::Error, out: &mut Outbox) {
         let (namespace, place) = (self.shard.namespace, self.shard.place);
         tracing::warn!(namespace, place, %error, "the store refused a record: the shard's member stands still");
-        for (_, token) in std::mem::take(&mut self.clients) {
-            out.done.push((token, super::Done::Unknown));
-        }
-        for watcher in std::mem::take(&mut self.watchers) {
-            out.done.push((watcher.token(), super::Done::Again));
-        }
+        self.give_up(out);
         self.again.clear();
         out.sends.clear();
         self.halted = Some(error.clone());
         out.halted = Some(error);
+    }
+
+    /// Answers all who wait, because this member won't.
+    pub fn give_up(&mut self, out: &mut Outbox) {
+        for (_, token) in std::mem::take(&mut self.clients) {
+            out.done.push((token, Done::Unknown));
+        }
+        let watchers = std::mem::take(&mut self.watchers);
+        let readers = watchers.iter().map(Watcher::token).chain(self.replica.drain_reads());
+        out.done.extend(readers.map(|token| (token, Done::Again)));
     }
 
     /// Forgets what is at or below the checkpoint.

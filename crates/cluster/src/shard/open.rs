@@ -130,7 +130,7 @@ impl Member {
 }
 
 /// The tree that holds the member's data, under the shard's name; the others that bear it are half-made or done with, and go.
-fn own_tree(parts: &MemberParts, row: Option<&Row>) -> Result<Tree> {
+pub(super) fn own_tree(parts: &MemberParts, row: Option<&Row>) -> Result<Tree> {
     let (store, base) = (&parts.store, tree_name(parts.shard));
     let made = format!("{base}{MADE}");
     let others: Vec<Arc<str>> =

@@ -112,6 +112,11 @@ impl Row {
     }
 }
 
+/// The epoch that a member has promised, by the bytes of its state.
+pub(crate) fn promised_epoch(state: &Bytes) -> Option<u64> {
+    Row::decode(state).ok().map(|row| row.promise.epoch.get().into())
+}
+
 fn epoch(reader: &mut Reader<'_>) -> Result<Epoch, Expected> {
     Epoch::new(reader.u32("an epoch")?).ok_or("an epoch of 24 bits")
 }

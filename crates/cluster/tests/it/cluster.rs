@@ -13,12 +13,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Far longer than anything here takes: a test that hangs says where.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct World {
-    dir: TempDir,
-    addresses: Vec<SocketAddr>,
-    nodes: Vec<Option<Node>>,
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) nodes: Vec<Option<Node>>,
 }
 
 impl World {
@@ -26,7 +26,7 @@ impl World {
         World::of(3).await
     }
 
-    async fn of(nodes: usize) -> World {
+    pub(crate) async fn of(nodes: usize) -> World {
         let loopback = "127.0.0.1:0".parse().unwrap();
         let listeners: Vec<_> = (0..nodes).map(|_| PeerListener::bind(loopback).unwrap()).collect();
         let addresses = listeners.iter().map(PeerListener::address).collect();
@@ -46,7 +46,7 @@ impl World {
         world
     }
 
-    fn open(&self, number: usize, listener: PeerListener) -> Node {
+    pub(crate) fn open(&self, number: usize, listener: PeerListener) -> Node {
         let mut settings = NodeSettings::new(self.dir.path().join(format!("n{number}")));
         settings.memory_bytes = 16 << 20;
         let mut cluster = ClusterSettings::new(format!("n{number}"), listener);
@@ -56,20 +56,20 @@ impl World {
         Node::open(settings).unwrap()
     }
 
-    fn node(&self, number: usize) -> &Node {
+    pub(crate) fn node(&self, number: usize) -> &Node {
         self.nodes[number].as_ref().unwrap()
     }
 
-    fn client(&self, number: usize) -> Client {
+    pub(crate) fn client(&self, number: usize) -> Client {
         Client { node: self.node(number).clone(), session: Session::new(), namespace: NamespaceId::ZERO }
     }
 }
 
 /// A connection to one of the nodes.
-struct Client {
-    node: Node,
-    session: Session,
-    namespace: NamespaceId,
+pub(crate) struct Client {
+    pub(crate) node: Node,
+    pub(crate) session: Session,
+    pub(crate) namespace: NamespaceId,
 }
 
 fn words(line: &str) -> Vec<&[u8]> {
@@ -83,7 +83,7 @@ fn request<'r>(namespace: NamespaceId, words: &'r [&'r [u8]]) -> Request<'r> {
 
 impl Client {
     /// Executes commands, separated by ` · `, as one buffer.
-    async fn all(&mut self, lines: &str) -> Vec<Reply> {
+    pub(crate) async fn all(&mut self, lines: &str) -> Vec<Reply> {
         let words: Vec<Vec<&[u8]>> = lines.split(" · ").map(words).collect();
         let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
         let serving = self.node.serve(&mut self.session, &requests);
@@ -92,7 +92,7 @@ impl Client {
         replies
     }
 
-    async fn call(&mut self, line: &str) -> Reply {
+    pub(crate) async fn call(&mut self, line: &str) -> Reply {
         self.all(line).await.remove(0)
     }
 
@@ -100,14 +100,14 @@ impl Client {
         code(&self.call(line).await)
     }
 
-    async fn exec(&mut self, lines: &str, watched: &Watched) -> Served {
+    pub(crate) async fn exec(&mut self, lines: &str, watched: &Watched) -> Served {
         let words: Vec<Vec<&[u8]>> = lines.split(" · ").map(words).collect();
         let requests: Vec<_> = words.iter().map(|words| request(self.namespace, words)).collect();
         self.node.serve_transaction(&mut self.session, &requests, watched).await
     }
 
     /// Watches a key of the namespace.
-    async fn watch(&self, key: &str) -> Watched {
+    pub(crate) async fn watch(&self, key: &str) -> Watched {
         let mut watched = Watched::new();
         self.node.serve_watch(self.namespace, &[key.as_bytes()], &mut watched).await.unwrap();
         watched
@@ -128,21 +128,21 @@ fn number(reply: &Reply) -> i64 {
     }
 }
 
-fn text(reply: &Reply) -> String {
+pub(crate) fn text(reply: &Reply) -> String {
     match reply {
         Reply::Bulk(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
         reply => panic!("not a text: {reply:?}"),
     }
 }
 
-fn list(reply: &Reply) -> &[Reply] {
+pub(crate) fn list(reply: &Reply) -> &[Reply] {
     match reply {
         Reply::Array(list) => list,
         reply => panic!("not a list: {reply:?}"),
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test);
 }
@@ -503,90 +503,6 @@ fn a_retry_finds_the_first_outcome_whoever_leads() {
                 assert_eq!(reply, Reply::Integer(1), "round {round}");
             }
             assert_eq!(number_at(&mut world.client(0), &format!("once:{round}")).await, 1);
-        }
-    });
-}
-
-/// What concerns several shards is one where one node is the only member of them all.
-#[test]
-fn a_cluster_of_one_does_over_shards_what_a_node_alone_does() {
-    run(async {
-        let mut world = World::of(1).await;
-        let mut client = world.client(0);
-        let none = Watched::new();
-        assert_eq!(client.call("MSET a 1 b 2 c 3").await, Reply::Ok);
-        assert_eq!(client.call("MSETNX d 1 a 9").await, Reply::Integer(0));
-        let replies =
-            client.all("INCR a · MSET d 4 e 5 · INCR d · MGET a b c d e · DEL b c · EXISTS a b c").await;
-        let values = Reply::Array(["2", "2", "3", "5", "5"].map(Reply::bulk).into());
-        let number = Reply::Integer;
-        assert_eq!(replies, [number(2), Reply::Ok, number(5), values, number(2), number(1)]);
-        let watched = client.watch("e").await;
-        let done = client.exec("SET b x · INCR a · DBSIZE · APPEND b y · GET b", &watched).await;
-        let expected = [Reply::Ok, number(3), number(4), number(2), Reply::bulk("xy")];
-        assert!(matches!(&done, Served::Done(replies) if replies[..] == expected), "{done:?}");
-        client.call("INCR e").await;
-        let changed = client.exec("SET a 0 · SET b 0", &watched).await;
-        assert!(matches!(changed, Served::Changed), "{changed:?}");
-        client.session.request_id = Some("once".into());
-        let first = client.exec("INCR a · INCR d", &none).await;
-        client.session.request_id = Some("once".into());
-        let again = client.exec("INCR a · INCR d", &none).await;
-        assert_eq!(format!("{first:?}"), format!("{again:?}"));
-        assert_eq!(client.call("MGET a d").await, Reply::Array(["4", "6"].map(Reply::bulk).into()));
-        let done = client.exec("FLUSHDB · SET f 1 · KEYS * · RANDOMKEY · MSET g 2 h 3", &none).await;
-        let expected =
-            [Reply::Ok, Reply::Ok, Reply::Array(vec![Reply::bulk("f")]), Reply::bulk("f"), Reply::Ok];
-        assert!(matches!(&done, Served::Done(replies) if replies[..] == expected), "{done:?}");
-        let scan = client.exec("SCAN 0 · SET a 1", &none).await;
-        assert!(matches!(&scan, Served::Error(error) if error.code() == "CROSSSLOT"), "{scan:?}");
-        let inactive = NamespaceId::numbered(9).unwrap();
-        client.namespace = inactive;
-        assert_eq!(client.call("MSET one 1 two 2").await, Reply::Ok, "nobody used the namespace before");
-        let local = Held { local: true, replicas: 0 };
-        assert_eq!(client.node.held(&client.session, local, Some(PATIENCE)).await, local);
-        // What was acknowledged is there after a restart, whole.
-        drop((client, world.nodes[0].take()));
-        let listener = PeerListener::bind(world.addresses[0]).unwrap();
-        world.nodes[0] = Some(world.open(0, listener));
-        let mut client = world.client(0);
-        assert_eq!(
-            client.call("MGET a f g h").await,
-            Reply::Array(vec![Reply::Nil, Reply::bulk("1"), Reply::bulk("2"), Reply::bulk("3"),])
-        );
-        client.namespace = inactive;
-        assert_eq!(client.call("MGET one two").await, Reply::Array(["1", "2"].map(Reply::bulk).into()));
-    });
-}
-
-/// Moves money between two accounts of different shards, some of the time through transactions that read first.
-async fn transfer(mut client: Client, seed: u64, rounds: usize) {
-    let mut dice = fastrand::Rng::with_seed(seed);
-    for _ in 0..rounds {
-        let (from, to) = (dice.u8(0..4), dice.u8(0..4));
-        let amount = dice.u8(1..9);
-        let lines = format!("DECRBY account:{from} {amount} · INCRBY account:{to} {amount}");
-        let done = client.exec(&lines, &Watched::new()).await;
-        assert!(matches!(&done, Served::Done(_)), "{done:?}");
-    }
-}
-
-#[test]
-fn nobody_sees_half_of_what_a_cluster_of_one_does_over_shards() {
-    run(async {
-        let world = World::of(1).await;
-        let movers: Vec<_> = (0..3).map(|seed| tokio::spawn(transfer(world.client(0), seed, 200))).collect();
-        let mut reader = world.client(0);
-        while movers.iter().any(|mover| !mover.is_finished()) {
-            let all = reader.call("MGET account:0 account:1 account:2 account:3").await;
-            let value = |reply: &Reply| match reply {
-                Reply::Nil => 0,
-                reply => text(reply).parse::<i64>().unwrap(),
-            };
-            assert_eq!(list(&all).iter().map(value).sum::<i64>(), 0, "{all:?}");
-        }
-        for mover in movers {
-            mover.await.unwrap();
         }
     });
 }

@@ -6,6 +6,7 @@ mod support;
 mod available;
 mod backup;
 mod cluster;
+mod cluster_of_one;
 mod cold;
 mod commands;
 mod crash;

@@ -218,3 +218,76 @@ fn a_member_that_was_opened_again_serves_nothing_whose_history_it_cut_before() {
     assert!(answers.contains(&&Message::CannotServe { transfer }), "{answers:?}");
     assert!(out.jobs.is_empty());
 }
+
+#[test]
+fn what_a_member_leaves_behind_is_removed_and_it_may_come_back() {
+    for seed in seeds(6) {
+        let nodes = [11, 12, 13, 14].map(|id| Node::new(StoreId(id), seed ^ id)).into();
+        let mut group = Group::of(seed, nodes, 3, Client::default());
+        let all = group.target.clone();
+        group.target.retain(|store| *store != StoreId(14));
+        for turn in 0..1500 {
+            group.turn();
+            if turn % 8 == 0 {
+                group.write();
+            }
+        }
+        group.target = [11, 12, 14].map(StoreId).into();
+        while group.is_changing() {
+            group.turn();
+        }
+        let gone = 2;
+        group.crash(gone, true, 0);
+        group.nodes[gone].down_until = u64::MAX;
+        let late = epoch(1 << 20);
+        {
+            let parts = group.nodes[gone].parts(91);
+            assert!(
+                !Member::leave(&parts, Epoch::ZERO).unwrap(),
+                "seed {seed}: the map is from before it joined"
+            );
+            assert!(parts.store.find_tree("n0/s3").unwrap().stats().entries > 0, "seed {seed}");
+            assert!(Member::leave(&parts, late).unwrap(), "seed {seed}");
+        }
+        group.nodes[gone].crash(true, u64::MAX);
+        {
+            let parts = group.nodes[gone].parts(92);
+            assert_eq!(parts.store.find_tree("n0/s3").unwrap().stats().entries, 0, "seed {seed}");
+            let others = parts.store.tree_names().iter().filter(|name| name.contains('~')).count();
+            assert_eq!(others, 0, "seed {seed}: nothing half-made stays");
+            assert!(!Member::leave(&parts, late).unwrap(), "seed {seed}: once is enough");
+        }
+        group.nodes[gone].crash(true, 0);
+        group.target = all;
+        for turn in 0..1500 {
+            group.turn();
+            if turn % 8 == 0 {
+                group.write();
+            }
+        }
+        heal(&mut group, seed);
+        check(&group);
+    }
+}
+
+#[test]
+fn a_read_that_waits_when_the_member_halts_is_answered() {
+    let mut node = Node::new(StoreId(5), 3);
+    lead(&mut node);
+    let process = node.process.as_mut().unwrap();
+    let mut out = Outbox::default();
+    let mut writes = Writes::new();
+    writes.put(b"\x10k", b"v", Attributes::default());
+    let draft = Draft { token: Some(Token(1)), wall_ms: 1, writes, ..Draft::default() };
+    let mut batch = Batch::new();
+    let op = process.member.propose(Moment(9), draft, &mut batch, &mut out).unwrap();
+    let commit = process.store.write_admitted(&batch, Durability::Synced).unwrap();
+    process.member.stored(commit.sequence(), &mut out);
+    process.member.read(Moment(9), Token(2), &[op], &mut out);
+    let wanted = Holders { leader: true, others: 0 };
+    process.member.watch(Moment(9), Token(3), (op, wanted), Moment(u64::MAX), &mut out);
+    assert!(out.done.is_empty(), "all three wait for the disk");
+    let error = kvorum_engine::Error::Invalid("no disk".to_owned());
+    process.member.lost(error, &mut out);
+    assert_eq!(out.done, [(Token(1), Done::Unknown), (Token(3), Done::Again), (Token(2), Done::Again)]);
+}
