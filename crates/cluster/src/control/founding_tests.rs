@@ -27,6 +27,18 @@ async fn pause(dice: &mut fastrand::Rng, most_ms: u64) {
     tokio::time::sleep(Duration::from_millis(dice.u64(0..most_ms))).await;
 }
 
+/// Who has voted and has no log yet, as soon as there is one: the worst moment to stop. `None` if nobody comes there.
+async fn half_way(machines: &[Machine]) -> Option<usize> {
+    for _ in 0..300 {
+        let at = machines.iter().position(|machine| machine.control().0.has_voted() && !has_begun(machine));
+        if at.is_some() {
+            return at;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
+}
+
 /// One founding. Store ids, order, pauses, and who stops when, all by the seed.
 async fn found(seed: u64) {
     let mut dice = fastrand::Rng::with_seed(seed);
@@ -45,8 +57,17 @@ async fn found(seed: u64) {
         }
     }
     for _ in 0..dice.usize(0..5) {
-        pause(&mut dice, 2000).await;
-        let at = dice.usize(..count);
+        let at = match dice.bool() {
+            true => half_way(&machines).await,
+            false => None,
+        };
+        let at = match at {
+            Some(at) => at,
+            None => {
+                pause(&mut dice, 2000).await;
+                dice.usize(..count)
+            }
+        };
         machines[at].stop().await;
         pause(&mut dice, 1500).await;
         machines[at].start(list.clone()).await;
