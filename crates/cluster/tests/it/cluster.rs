@@ -473,7 +473,6 @@ async fn send_and_leave(client: &mut Client, line: &str) {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn a_retry_finds_the_first_outcome_whoever_leads() {
     run(async {
         let mut world = World::new().await;

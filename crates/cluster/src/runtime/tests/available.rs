@@ -315,7 +315,6 @@ fn replicas_of_both_modes_are_compared() {
 }
 
 #[test]
-#[ignore = "a cluster is not founded at every start yet: run with --ignored"]
 fn what_was_written_at_the_same_time_is_kept_where_the_namespace_says_so() {
     run(async {
         let world = World::new(3);
