@@ -19,6 +19,9 @@ const HEAD_BYTES: usize = 10;
 /// What a hint takes beside key and value, about.
 const OVERHEAD_BYTES: u64 = 64;
 
+/// Hints that are read at one time when they are let go of.
+const FORGOTTEN_AT_ONCE: usize = 256;
+
 /// A write that a node should get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hint {
@@ -111,6 +114,22 @@ impl Hints {
         drop(self.store.write(&batch, Durability::Written)?);
         let bytes = self.bytes.entry(hint.to).or_default();
         *bytes = bytes.saturating_sub(size(key.len(), found.value.len()));
+        Ok(())
+    }
+
+    /// Lets go of all hints for nodes that will not come back. Waits for the disk.
+    pub(crate) fn retain(&mut self, comes_back: impl Fn(StoreId) -> bool) -> Result<()> {
+        let gone: Vec<StoreId> = self.bytes.keys().copied().filter(|store| !comes_back(*store)).collect();
+        for store in gone {
+            loop {
+                let hints = self.next(store, None, FORGOTTEN_AT_ONCE)?;
+                hints.iter().try_for_each(|hint| self.delivered(hint))?;
+                if hints.len() < FORGOTTEN_AT_ONCE {
+                    break;
+                }
+            }
+            self.bytes.remove(&store);
+        }
         Ok(())
     }
 
@@ -212,5 +231,19 @@ mod tests {
         assert_eq!(taken, [true, true, true, false, false]);
         assert_eq!(hints.dropped(), 2);
         assert!(hints.add(&hint(2, "a", 1)).unwrap().is_some(), "another node has its own room");
+    }
+
+    #[test]
+    fn what_waits_for_nobody_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Settings::default(), Parts::real()).unwrap();
+        let mut hints = Hints::open(&store, 1 << 20).unwrap();
+        for one in [hint(1, "a", 5), hint(2, "a", 6), hint(2, "b", 7)] {
+            hints.add(&one).unwrap();
+        }
+        hints.retain(|store| store == StoreId(1)).unwrap();
+        assert_eq!(hints.next(StoreId(2), None, 9).unwrap(), []);
+        assert_eq!(hints.next(StoreId(1), None, 9).unwrap(), [hint(1, "a", 5)]);
+        assert_eq!(hints.all_bytes(), hints.bytes(StoreId(1)));
     }
 }

@@ -6,6 +6,7 @@ use super::rebuild::{Heard, since};
 use super::replica::Replica;
 use super::shell::{Frame, Shell, ceiling, refused};
 use super::{Answer, Ask, Exchange, Exchanged};
+use crate::control::NodeState;
 use crate::entity::blocking;
 use kvorum_sync::StoreId;
 use std::collections::BTreeSet;
@@ -67,6 +68,7 @@ impl Shell {
         if round.nodes != order.print() {
             self.open_replicas().await;
             self.reconsider().await;
+            self.forget_hints().await;
             *round = Round { nodes: order.print(), ..Round::default() };
         }
         round.knows_unused = round.knows_unused || self.look_at_unused().await;
@@ -99,6 +101,15 @@ impl Shell {
         }
     }
 
+    /// Hints for nodes that have left will never be asked for.
+    async fn forget_hints(self: &Arc<Self>) {
+        let (hints, map) = (Arc::clone(&self.hints), self.control.map());
+        let comes_back = move |store| map.state(store) != NodeState::Left;
+        if let Err(error) = blocking(move || hints.lock().retain(comes_back)).await {
+            tracing::warn!("hints for nodes that have left stay for now: {error}");
+        }
+    }
+
     async fn hand_over(self: &Arc<Self>, to: StoreId) {
         let order = self.order();
         let hints = Arc::clone(&self.hints);
@@ -106,7 +117,9 @@ impl Shell {
         for hint in next {
             let ask = Ask::Write { key: hint.key.clone(), entry: hint.entry.clone() };
             let frame = Frame::own(hint.namespace, &order);
-            if !matches!(self.ask(&frame, to, ask).await, Some(Answer::Stored { .. })) {
+            // Its deletion may be forgotten by now: it is not brought back.
+            let is_over = hint.entry.version <= self.forgotten_upto(hint.namespace);
+            if !is_over && !matches!(self.ask(&frame, to, ask).await, Some(Answer::Stored { .. })) {
                 return;
             }
             counts::add(&self.counts.delivered, 1);

@@ -202,6 +202,15 @@ impl Shell {
             && blocking(move || replica.forget(&key, &entry).map_err(refused)).await.is_ok()
     }
 
+    /// Deletions up to this version may be forgotten by others: the grace is over.
+    pub(super) fn forgotten_upto(&self, namespace: u16) -> u64 {
+        let Some(node) = self.node() else { return 0 };
+        let Some(kept) = node.inner.namespaces.get(namespace) else { return 0 };
+        let hybrid = &node.inner.hybrid;
+        let now_ms = hybrid.now_ms(node.inner.time.now());
+        hybrid.floor(now_ms.saturating_sub(kept.settings().grace_ms))
+    }
+
     /// Raises the floors below which deletions are forgotten, as far as no node can bring back what was deleted: each of the others was awake in
     /// this life of this node, or this node has been awake for the whole grace.
     pub(super) async fn raise_floors(self: &Arc<Self>, heard: &mut Heard, awake_for: Duration) {
