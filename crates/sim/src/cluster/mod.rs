@@ -19,7 +19,7 @@ use crate::client::{Clients, Later, Reply, Scene};
 use crate::control::Report;
 use crate::dice::Dice;
 use crate::linear::{Verdict, check};
-use crate::plan::{Fault, Plan};
+use crate::plan::{Deed, Fault, Plan};
 use crate::queue::{Cuts, Queue};
 use crate::run::Outcome;
 use crate::trace::Trace;
@@ -82,11 +82,20 @@ struct World {
 /// The plan of a seed.
 #[must_use]
 pub fn plan_of(seed: u64) -> Plan {
-    match seed % 8 {
+    let mut plan = match seed % 8 {
         0 => Plan::deposed(seed),
         3 => Plan::pivot(seed),
         _ => Plan::mixed(seed),
+    };
+    // A clear takes the records of request ids, too: what was done before it is done again when it is tried again. So it is the one or the other.
+    let clears = seed.is_multiple_of(2);
+    for deed in &mut plan.deeds {
+        deed.request_id &= !clears;
+        if deed.deed == Deed::Clear && !clears {
+            deed.deed = Deed::Delete;
+        }
     }
+    plan
 }
 
 /// The members' settings for a plan.
