@@ -69,7 +69,7 @@ impl World {
     }
 
     fn open_as(&mut self, number: usize, bootstrap: Bootstrap) {
-        let listener = PeerListener::bind(self.addresses[number]).unwrap();
+        let listener = listen_again(self.addresses[number]);
         self.nodes[number] = Some(self.open_with(number, listener, bootstrap));
     }
 
@@ -141,6 +141,23 @@ impl World {
     async fn everywhere(&self, key: &[u8], value: &[u8]) {
         for node in self.running() {
             within("the value is there", node, shows(node, key, value)).await;
+        }
+    }
+}
+
+fn within_patience(begun: kvorum_sync::Moment) -> bool {
+    u128::from(moments::now().micros_since(begun)) < PATIENCE.as_micros()
+}
+
+/// Listens where a node listened before. Meanwhile the port may belong to somebody's outgoing connection: it is given back.
+fn listen_again(address: SocketAddr) -> PeerListener {
+    let begun = moments::now();
+    loop {
+        match PeerListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && within_patience(begun) => {
+                std::thread::yield_now();
+            }
+            bound => return bound.unwrap(),
         }
     }
 }
