@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -39,8 +40,11 @@ def until(what, seconds, condition, every=0.05):
 class Net:
     """A bridge with one network namespace for each node."""
 
+    # Names are used once: the kernel takes a deleted namespace apart, and what is in it, at some later moment.
+    COUNT = itertools.count()
+
     def __init__(self, nodes):
-        self.tag = f"kv{os.getpid() % 10000}"
+        self.tag = f"kv{os.getpid() % 10000}{chr(ord('a') + next(Net.COUNT) % 26)}"
         self.subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}"
         self.bridge = f"{self.tag}br"
         self.numbers = range(1, nodes + 1)
@@ -82,6 +86,7 @@ class Net:
     def close(self):
         run("ip", "link", "del", self.bridge, check=False)
         for number in self.numbers:
+            run("ip", "link", "del", f"{self.tag}v{number}", check=False)
             run("ip", "netns", "del", self.space(number), check=False)
 
 
