@@ -336,6 +336,7 @@ impl Inner {
             match self.store.write(batch, durability) {
                 Err(kvorum_engine::Error::Busy { retry_after }) if waited < ROOM_WAIT_MAX => {
                     waited += retry_after;
+                    self.store.held_back(waited);
                     self.wait_for_room(retry_after)?;
                 }
                 done => return Ok(done?),

@@ -110,6 +110,7 @@ impl Prefetch {
             Work::StampBound => node.inner.raise_stamp_bound(),
             Work::Room(time) => {
                 fetched.waited += time;
+                node.inner.store.held_back(fetched.waited);
                 node.inner.wait_for_room(time)
             }
             Work::Keyspace(at, reading) => reading.run(&node).map(|scanned| fetched.add_scanned(at, scanned)),

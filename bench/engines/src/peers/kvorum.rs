@@ -2,7 +2,7 @@
 
 use super::Engine;
 use kvorum_engine::{
-    Attributes, Batch, Direction, Durability, Error, Parts, Settings, Store, Tree, TreeSettings, View,
+    Attributes, Batch, Direction, Durability, Parts, Settings, Store, Tree, TreeSettings, View,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,13 +31,7 @@ impl Kvorum {
     }
 
     fn write(&self, batch: &Batch, durability: Durability) {
-        loop {
-            match self.store.write(batch, durability) {
-                Ok(commit) => return commit.wait().expect("a commit"),
-                Err(Error::Busy { retry_after }) => std::thread::sleep(retry_after),
-                Err(error) => panic!("{error}"),
-            }
-        }
+        self.store.write_waiting(batch, durability).and_then(kvorum_engine::Commit::wait).expect("a commit");
     }
 }
 

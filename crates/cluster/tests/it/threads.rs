@@ -107,3 +107,20 @@ fn nothing_is_lost_while_flushes_and_compactions_run() {
     drop(node);
     check(&Node::open(world.settings).unwrap());
 }
+
+#[test]
+fn the_longest_time_that_writers_were_held_back_is_told() {
+    let mut world = World::new();
+    world.settings.memory_bytes = 4 << 20;
+    // Nobody makes room before somebody has to wait for it.
+    let node = world.open();
+    let figure = |name| node.stats().engine.into_iter().find(|(other, _)| *other == name).unwrap().1;
+    assert_eq!(figure("longest_pause_microseconds"), 0);
+    let mut client = Client::new(&node);
+    for round in 0..4000_u32 {
+        let words = vec![b"SET".to_vec(), round.to_string().into_bytes(), vec![b'v'; 700]];
+        assert_eq!(client.pipeline(&[words]), [Reply::Ok]);
+    }
+    assert!(figure("refused_writes") > 0);
+    assert!(figure("longest_pause_microseconds") > 0);
+}

@@ -105,6 +105,12 @@ impl Store {
         Room { seen: self.shared.stall.easings(), shared: Arc::clone(&self.shared) }
     }
 
+    /// Tells the store how long a writer that was told to come again has been held back by now: the longest is in
+    /// [`StoreStats::longest_pause`](crate::StoreStats::longest_pause). [`Store::write_waiting`] does so by itself.
+    pub fn held_back(&self, time: std::time::Duration) {
+        self.shared.stall.paused(time);
+    }
+
     fn write_as(&self, batch: &Batch, durability: Durability, admission: Admission) -> Result<Commit> {
         let shared = &*self.shared;
         batch.check(shared.settings.batch_limit_bytes(), shared.settings.value_limit_bytes())?;
