@@ -1,6 +1,7 @@
 """The scenarios of scripts/cluster-faults: see there."""
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -15,11 +16,25 @@ PAUSE_SECONDS = 6
 
 
 def judge(clients):
-    """Waits for the clients and fails if a promise was broken."""
+    """Waits for the clients and fails if a promise was broken; answers what they said."""
     said, _ = clients.communicate(timeout=240)
     print("  " + said.strip().replace("\n", "\n  "))
     if clients.returncode != 0:
         raise AssertionError("the clients saw a promise broken")
+    return said
+
+
+def judge_gaps(said, without_majority):
+    """Fails if writes stood still for too long, the time not counted (two unix times) between the death of most members and the start of one of them."""
+    lost, back = (moment * 1000 - int(re.search(r"begun at (\d+) ms of unix time", said)[1]) for moment in without_majority)
+    gaps = [(int(since), int(since) + int(length)) for length, since in re.findall(r"no write for (\d+) ms from (\d+) ms on", said)]
+    counted = [end - since - max(0, min(end, back) - max(since, lost)) for since, end in gaps]
+    behind = [end - back for since, end in gaps if since <= back <= end]
+    if not behind:
+        raise AssertionError("no client was waiting for the majority that came back")
+    print(f"  writes were back {max(behind):.0f} ms after the node was started that makes a majority; longest gap while one did: {max(counted, default=0):.0f} ms")
+    if max(counted, default=0) > GAP_MAX_MS:
+        raise AssertionError(f"writes stood still for longer than {GAP_MAX_MS} ms though a majority lived")
 
 
 def spend(clients, seconds):
@@ -144,19 +159,20 @@ def full_disk(cluster):
 
 
 def wiped(cluster):
-    """A disk is lost; the node comes back empty under its name and is filled; then another node dies for good."""
+    """A disk is lost; the node comes back empty under its name and is filled; then another node dies."""
     cluster.start()
-    clients = cluster.torture(30)
+    clients = cluster.torture(30, "--gap-max-ms", str(GAP_MAX_MS))
     spend(clients, 3)
     cluster.node(3).kill()
     cluster.node(3).wipe()
     spend(clients, 1)
     cluster.node(3).start(join=1)
     cluster.wait_whole(seconds=90)
-    print("  n3 is whole again on an empty disk; n1 dies")
-    cluster.node(1).kill()
+    victim = busier_of(cluster, 1, 2)
+    print(f"  n3 is whole again on an empty disk; n{victim.number} dies")
+    victim.kill()
     spend(clients, 5)
-    cluster.node(1).start()
+    victim.start()
     cluster.wait_whole()
     judge(clients)
 
@@ -164,20 +180,29 @@ def wiped(cluster):
 def transfer(cluster):
     """A leader dies in the middle of the transfer that fills an empty node: two of three members are gone, and writes wait for the one that returns."""
     cluster.start()
-    clients = cluster.torture(32)
     fill(cluster, 40)
+    clients = cluster.torture(24)
+    spend(clients, 2)
     cluster.node(3).kill()
     cluster.node(3).wipe()
     cluster.node(3).start(join=1)
     until("n3 is being filled", 60, lambda: any(shard["learners"] for shard in cluster.status()["shards"]), every=0.05)
-    counts = cluster.leaders()
-    victim = cluster.node(1 if counts[1] >= counts[2] else 2)
+    victim = busier_of(cluster, 1, 2)
     print(f"  n{victim.number} dies while n3 is filled")
     victim.kill()
+    killed = time.time()
     spend(clients, 3)
+    started = time.time()
     victim.start()
+    print(f"  n{victim.number} was dead for {started - killed:.1f} s and took {time.time() - started:.1f} s to start")
     cluster.wait_whole(seconds=120)
-    judge(clients)
+    judge_gaps(judge(clients), (killed, started))
+
+
+def busier_of(cluster, one, other):
+    """That of two nodes which leads more shards."""
+    counts = cluster.leaders()
+    return cluster.node(one if counts[one] >= counts[other] else other)
 
 
 def fill(cluster, megabytes):

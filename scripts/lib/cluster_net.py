@@ -293,14 +293,16 @@ class Cluster:
         return None
 
     def wait_whole(self, seconds=60, members=None):
-        """Waits until every shard is led and has all its members, none behind as a learner."""
+        """Waits until every shard is led and has all its members, none behind as a learner. A store that left is listed by its id: it is no member."""
         wanted = min(3, len(self.nodes)) if members is None else members
 
         def whole():
             status = self.status()
             shards = status and status["shards"]
+            names = {node["name"] for node in status["nodes"]} if status else set()
             return shards and all(node["reachable"] for node in status["nodes"]) and all(
-                shard["leader"] is not None and shard["led"] and len(shard["members"]) == wanted and not shard["learners"]
+                shard["leader"] is not None and shard["led"] and len(shard["members"]) == wanted and names.issuperset(shard["members"])
+                and not shard["learners"]
                 for shard in shards) and status
 
         return until(f"every shard has a leader and {wanted} members", seconds, whole, every=0.2)
@@ -309,7 +311,8 @@ class Cluster:
         """For each node how many shards it leads."""
         counts = {node.number: 0 for node in self.nodes}
         for shard in self.status()["shards"]:
-            if shard["leader"]:
+            # One that left is listed by its store's id.
+            if shard["leader"] and shard["leader"].startswith("n"):
                 counts[int(shard["leader"][1:])] += 1
         return counts
 

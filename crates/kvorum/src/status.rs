@@ -31,7 +31,10 @@ fn text_of(status: &Value, each: bool) -> String {
         let rows: Vec<_> = shards.iter().map(shard).collect();
         text.push_str(&table(&["SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "HERE"], &rows));
     } else {
-        text.push_str(&table(&["NAMESPACE", "SHARDS", "LED", "COPIES", "COMING"], &by_namespace(shards)));
+        text.push_str(&table(
+            &["NAMESPACE", "SHARDS", "LED", "COPIES", "COMING"],
+            &by_namespace(list(&status["nodes"]), shards),
+        ));
     }
     text
 }
@@ -77,8 +80,9 @@ fn shard(shard: &Value) -> Vec<String> {
     vec![place, show(&shard["epoch"]), leader, names(&shard["members"]), names(&shard["learners"]), here]
 }
 
-/// How many shards of each namespace there are, are led, with how many copies, and how many get another one.
-fn by_namespace(shards: &[Value]) -> Vec<Vec<String>> {
+/// How many shards of each namespace there are, are led, with how many copies, and how many get another one. A store that has left is no copy.
+fn by_namespace(nodes: &[Value], shards: &[Value]) -> Vec<Vec<String>> {
+    let is_node = |name: &&Value| nodes.iter().any(|node| node["name"] == **name);
     let mut order = Vec::new();
     let mut of: BTreeMap<String, (usize, usize, usize, usize, usize)> = BTreeMap::new();
     for shard in shards {
@@ -86,7 +90,7 @@ fn by_namespace(shards: &[Value]) -> Vec<Vec<String>> {
         if !order.contains(&name) {
             order.push(name.clone());
         }
-        let copies = list(&shard["members"]).len();
+        let copies = list(&shard["members"]).iter().filter(is_node).count();
         let sums = of.entry(name).or_insert((0, 0, copies, copies, 0));
         sums.0 += 1;
         sums.1 += usize::from(shard["led"] == true);
@@ -132,5 +136,7 @@ mod tests {
         let all = text_of(&status, true);
         assert!(all.contains("0/0    3      n1            n1 n2              leader at 3.7"), "{all}");
         assert!(all.contains("0/1    3      n1 (not yet)  n1"), "{all}");
+        let replaced = [shard(0, true, &["n1", "n2", "00000000000000f3"])];
+        assert_eq!(by_namespace(list(&status["nodes"]), &replaced), [["0", "1", "1", "2", "0"]]);
     }
 }

@@ -1,4 +1,5 @@
-//! How a change gets into the log, from any node: to the raft leader, again and again under the same request id until there is an answer.
+//! How a change gets into the log, from any node: to the raft leader, again and again under the same request id until there is an answer. A node
+//! whose openraft has stopped (its disk failed) knows no leader any more: it asks the voters of its last map, who tell.
 
 use super::change::{Answers, Applied, Change, Proposal, RequestId};
 use super::message::{Call, Proposed, decode, encode_call};
@@ -54,10 +55,10 @@ impl Inner {
         let mut last = "there is no leader".to_owned();
         let tries = async {
             let mut hint = None;
-            loop {
-                let leader = hint.take().or_else(|| self.leader());
+            for round in 0.. {
+                let leader = hint.take().or_else(|| self.leader()).or_else(|| self.guide(round));
                 match self.propose_at(leader, &proposal).await {
-                    Proposed::Applied(answers) => return answers,
+                    Proposed::Applied(answers) => return Some(answers),
                     Proposed::NotLeader(Some(other)) if Some(other) != leader => hint = Some(other),
                     Proposed::NotLeader(_) => {}
                     Proposed::Unknown(why) => last = why,
@@ -66,9 +67,21 @@ impl Inner {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+            None
         };
         let done = tokio::time::timeout(DEADLINE, tries).await;
-        done.map_err(|_| ControlError::Unknown(last))
+        done.ok().flatten().ok_or(ControlError::Unknown(last))
+    }
+
+    /// Who tells this node the leader, if its own openraft has stopped: another voter that is heard, each round the next one.
+    fn guide(&self, round: usize) -> Option<StoreId> {
+        if self.raft.metrics().borrow().running_state.is_ok() {
+            return None;
+        }
+        let (map, heard) = (self.map(), self.detector.lock().heard(self.now()));
+        let voters: Vec<StoreId> =
+            heard.into_iter().filter(|store| *store != self.me && map.voters.contains(store)).collect();
+        voters.get(round % voters.len().max(1)).copied()
     }
 
     /// The raft leader, as far as this node knows. One whose openraft has stopped knows nothing any more.

@@ -240,6 +240,26 @@ async fn a_node_that_is_not_on_the_list_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_openraft_has_stopped_gets_changes_to_the_leader() {
+    for led in [false, true] {
+        let mesh = Mesh::new();
+        let mut machines = three(&mesh).await;
+        let leader = leader(&machines);
+        let stopped = if led { leader } else { (leader + 1) % 3 };
+        // As after a failed write: for good. The node goes on to send and hear heartbeats.
+        machines[stopped].control().0.raft.shutdown().await.unwrap();
+        let done = machines[stopped].control().change(create("jobs")).await;
+        assert_eq!(done, Ok(Applied::Namespace(17)), "it led before: {led}");
+        for at in (0..3).filter(|at| *at != stopped) {
+            machines[at].sees("what was changed", has("jobs")).await;
+        }
+        for machine in &mut machines {
+            machine.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_watches_the_map_goes_on_though_openraft_has_stopped() {
     let mesh = Mesh::new();
     let mut a = mesh.machine("a", 1);

@@ -71,7 +71,8 @@ pub struct ShardStatus {
     pub leader: Option<String>,
     /// Whether it is known to lead.
     pub led: bool,
-    /// Who keeps it.
+    /// Who keeps it: names of nodes. A store that has left keeps nothing any more, but counts until the shard's members are changed: it stands here
+    /// by its id, for its name may be that of the node that took its place.
     pub members: Vec<String>,
     /// Who is being caught up, to keep it.
     pub learners: Vec<String>,
@@ -192,7 +193,31 @@ fn id(store: StoreId) -> String {
     format!("{:016x}", store.0)
 }
 
-/// The node's name; its id if the map does not know it any more.
+/// The node's name; the store's id if it has left or the map does not know it any more.
 fn name_of(map: &Map, store: StoreId) -> String {
-    map.nodes.get(&store).map_or_else(|| id(store), |row| row.info.name.clone())
+    let row = map.nodes.get(&store).filter(|row| row.state != NodeState::Left);
+    row.map_or_else(|| id(store), |row| row.info.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Applied, Change, NodeInfo};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_store_that_was_replaced_is_not_called_by_the_name_of_the_new_one() {
+        let info =
+            |name: &str| NodeInfo { name: name.into(), peer: format!("{name}:1"), ..NodeInfo::default() };
+        let mut map = Map::default();
+        let nodes = BTreeMap::from([(StoreId(1), info("n1")), (StoreId(2), info("n2"))]);
+        let found = Change::Found { cluster: map.cluster, nodes, namespaces: BTreeMap::new() };
+        assert_eq!(map.apply(&found), Ok(Applied::Done));
+        map.version = 1;
+        assert_eq!(name_of(&map, StoreId(2)), "n2");
+        let join = Change::Join { store: StoreId(3), info: info("n2"), replaces: Some(StoreId(2)) };
+        assert_eq!(map.apply(&join), Ok(Applied::Done));
+        let names = [StoreId(1), StoreId(2), StoreId(3)].map(|store| name_of(&map, store));
+        assert_eq!(names, ["n1", "0000000000000002", "n2"]);
+    }
 }

@@ -158,17 +158,20 @@ fn write_all(address: SocketAddr) -> BTreeSet<usize> {
     (0..WRITES).collect()
 }
 
-/// Waits until a node sees all shards led, with three members and none on its way to be one.
+/// Waits until a node sees all shards led, with three nodes for members and none on its way to be one. A store that has left is no node.
 fn wait_whole(node: &Node) {
-    let is_whole = |shard: &serde_json::Value| {
-        let count = |list: &str| shard[list].as_array().map(Vec::len);
-        shard["led"] == true && count("members") == Some(3) && count("learners") == Some(0)
+    let is_whole = |nodes: &[serde_json::Value], shard: &serde_json::Value| {
+        let is_node = |name: &&serde_json::Value| nodes.iter().any(|node| node["name"] == **name);
+        let list = |list: &str| shard[list].as_array().expect("a list");
+        let members = list("members").iter().filter(is_node).count();
+        shard["led"] == true && (members, list("members").len()) == (3, 3) && list("learners").is_empty()
     };
     loop {
         let status: serde_json::Value =
             serde_json::from_slice(&node.http("GET /v1/cluster", b"").raw).expect("JSON");
         let shards = status["shards"].as_array().expect("shards");
-        if !shards.is_empty() && shards.iter().all(is_whole) {
+        let nodes = status["nodes"].as_array().expect("nodes");
+        if !shards.is_empty() && shards.iter().all(|shard| is_whole(nodes, shard)) {
             return;
         }
     }

@@ -125,5 +125,5 @@ pub fn run(settings: Settings) -> Result<Report, String> {
     let lost = ledger::missing(&torture, deadline)?;
     let tally = torture.tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let verdict = linear::check(&tally.history);
-    Ok(Report::new(tally, verdict, lost))
+    Ok(Report::new(torture.watch.begun_unix_ms(), tally, verdict, lost))
 }

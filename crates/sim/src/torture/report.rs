@@ -20,6 +20,7 @@ pub(super) struct Gap {
 /// What a torture found.
 #[derive(Clone, Debug)]
 pub struct Report {
+    begun_unix_ms: u64,
     acknowledged: u64,
     operations: usize,
     ledger: usize,
@@ -30,10 +31,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(tally: Tally, verdict: Verdict, lost: Vec<String>) -> Report {
+    pub(super) fn new(begun_unix_ms: u64, tally: Tally, verdict: Verdict, lost: Vec<String>) -> Report {
         let Tally { history, failures, acknowledged, ledger, mut gaps } = tally;
         gaps.sort_by_key(|gap| (gap.from, gap.probe));
         Report {
+            begun_unix_ms,
             acknowledged,
             operations: history.len(),
             ledger: ledger.len(),
@@ -64,6 +66,7 @@ impl fmt::Display for Report {
             "{} requests acknowledged; {} operations on registers, {} ledger entries",
             self.acknowledged, self.operations, self.ledger
         )?;
+        writeln!(f, "begun at {} ms of unix time", self.begun_unix_ms)?;
         for (why, count) in &self.failures {
             writeln!(f, "  {count} {why}")?;
         }

@@ -1,19 +1,28 @@
 //! Time of a torture: it is real, so this is the one place that asks for it.
 
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Microseconds since the torture began.
-pub(super) struct Watch(Instant);
+pub(super) struct Watch {
+    begun: Instant,
+    /// When that was by the clock on the wall: whoever torments the nodes meanwhile relates its deeds to gaps by it.
+    begun_unix_ms: u64,
+}
 
 impl Watch {
     #[expect(clippy::disallowed_methods, reason = "histories of real nodes are ordered by real time")]
     pub(super) fn start() -> Watch {
-        Watch(Instant::now())
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Watch { begun: Instant::now(), begun_unix_ms: unix.as_millis() as u64 }
     }
 
     pub(super) fn now(&self) -> u64 {
-        self.0.elapsed().as_micros() as u64
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    pub(super) fn begun_unix_ms(&self) -> u64 {
+        self.begun_unix_ms
     }
 }
 
