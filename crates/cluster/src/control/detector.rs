@@ -56,6 +56,8 @@ pub(crate) struct View {
     pub(crate) alive: BTreeMap<StoreId, u64>,
     /// Silent for too long, and since when. A node that was never heard is neither alive nor dead at first.
     pub(crate) dead: BTreeMap<StoreId, u64>,
+    /// How long the syncs of living nodes took lately; 0: there were none.
+    pub(crate) sync_micros: BTreeMap<StoreId, u64>,
     /// Living nodes whose stores take no writes.
     pub(crate) halted: BTreeSet<StoreId>,
     /// Whom each living node hears.
@@ -174,6 +176,7 @@ impl Detector {
             }
             view.alive.insert(store, heard.since);
             view.hears.insert(store, heard.hears.clone());
+            view.sync_micros.insert(store, heard.sync_micros);
             if heard.halted {
                 view.halted.insert(store);
             }

@@ -72,16 +72,21 @@ impl Pump {
         }
     }
 
-    /// How long it took lately to make a group durable, in microseconds; 0 before the first one.
+    /// How long it took lately to make a group durable, in microseconds; 0 before the first one. To be asked now and then, a few times a second: while
+    /// there is nothing to make durable, what was slow once fades.
     pub(crate) fn sync_micros(&self) -> u64 {
-        self.sync_micros.load(Relaxed)
+        if !self.state.lock().under_way.is_empty() {
+            return self.sync_micros.load(Relaxed);
+        }
+        let faded = |before: u64| before / 4 * 3;
+        self.sync_micros.fetch_update(Relaxed, Relaxed, |before| Some(faded(before))).unwrap_or_default()
     }
 
-    /// Only the one thread that pumps writes here: a moving mean, in which one slow sync shows at once and fades.
+    /// A moving mean, in which one slow sync shows at once and fades.
     fn took(&self, micros: u64) {
-        let before = self.sync_micros.load(Relaxed);
-        let mean = if micros > before { micros } else { (before * 7 + micros) / 8 };
-        self.sync_micros.store(mean, Relaxed);
+        let mean = |before: u64| if micros > before { micros } else { (before * 7 + micros) / 8 };
+        // The closure always answers.
+        let _ = self.sync_micros.fetch_update(Relaxed, Relaxed, |before| Some(mean(before)));
     }
 
     /// Waits for something to do: the sequence that must become durable. `None`: stopped.
@@ -151,6 +156,10 @@ mod tests {
         pump.took(800_000);
         pump.took(0);
         assert_eq!(pump.sync_micros(), 700_000);
+        assert_eq!(pump.sync_micros(), 525_000, "with nothing under way it fades");
+        pump.wrote(first, later + 1);
+        let slow = pump.sync_micros();
+        assert_eq!(pump.sync_micros(), slow, "not while a sync takes its time");
         assert!(later > 0 && store.synced() >= later);
     }
 

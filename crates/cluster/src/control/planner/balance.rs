@@ -1,6 +1,6 @@
 //! Leaders and shards spread evenly, when nothing else is to be done: one step at a time.
 
-use super::super::map::{NodeState, ShardId};
+use super::super::map::{NodeState, ShardId, ShardRow};
 use super::{Change, Round, SETTLED_MICROS, Watched};
 use kvorum_sync::{Epoch, Members, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,9 @@ impl Round<'_> {
 
     fn move_leader(&mut self, settled: &BTreeSet<ShardId>) -> Option<Change> {
         let managed = |store: StoreId| self.managed.get(&store).copied().unwrap_or_default();
-        let settled = self.map.shards.iter().filter(|(shard, _)| settled.contains(shard));
+        let led =
+            |shard: &ShardId, row: &ShardRow| settled.contains(shard) && self.has_majority(row.members());
+        let settled = self.map.shards.iter().filter(|(shard, row)| led(shard, row));
         let best = settled.filter_map(|(shard, row)| {
             let (_, manager) = row.manager()?;
             let members = row.members().as_slice().iter().copied();

@@ -2,6 +2,7 @@
 //! leader begins without and gets to the same end. Whatever it says is judged once more when it is applied.
 
 mod balance;
+mod disks;
 mod members;
 mod nodes;
 mod reign;
@@ -14,7 +15,7 @@ use super::change::Change;
 use super::detector::View;
 use super::map::{Map, ShardId, ShardRow};
 use kvorum_sync::{Ask, Epoch, Members, StoreId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes of one entry.
 pub(crate) const PROPOSAL_CHANGES_MAX: usize = 1024;
@@ -25,8 +26,7 @@ const SUCCESS_MICROS: u64 = 1_000_000;
 /// After so long in one reign, with all nodes heard, a shard may be moved to spread leaders and shards.
 const SETTLED_MICROS: u64 = 10_000_000;
 
-/// A member that asked to hand over because of its store (poisoned, full, slow, damaged) is named manager again only after so long, unless
-/// there is nobody else.
+/// A member whose store was no good (poisoned, full, damaged, on a slow disk) is named manager again only after so long, unless there is nobody else.
 const UNFIT_MICROS: u64 = 30_000_000;
 
 /// Times of the planner.
@@ -49,8 +49,9 @@ impl Default for PlannerConfig {
 pub(crate) struct Planner {
     config: PlannerConfig,
     shards: BTreeMap<ShardId, Watched>,
-    /// Who asked to hand over because of its store, and when.
+    /// Whose store was no good to lead with, and when last.
     unfit: BTreeMap<StoreId, u64>,
+    disks: disks::Disks,
     balanced: u64,
 }
 
@@ -72,6 +73,8 @@ struct Round<'a> {
     view: &'a View,
     config: &'a PlannerConfig,
     unfit: &'a BTreeMap<StoreId, u64>,
+    /// Whose disks are far slower than the others'.
+    slow: BTreeSet<StoreId>,
     /// Shards by keeper and by manager, this round's changes included.
     kept: BTreeMap<StoreId, usize>,
     managed: BTreeMap<StoreId, usize>,
@@ -97,6 +100,7 @@ impl Planner {
             view,
             config: &self.config,
             unfit: &self.unfit,
+            slow: self.disks.slow(view.now).collect(),
             kept: map.kept(),
             managed: map.managed(),
             learning,
@@ -152,8 +156,10 @@ impl Planner {
                 self.unfit.insert(*store, now);
             }
         }
-        for store in &view.halted {
-            self.unfit.insert(*store, now);
+        self.disks.observe(view);
+        let slow = self.disks.slow(now);
+        for store in view.halted.iter().copied().chain(slow) {
+            self.unfit.insert(store, now);
         }
         self.unfit.retain(|_, at| now.saturating_sub(*at) < UNFIT_MICROS);
     }

@@ -5,7 +5,7 @@
 //! - Its leader is dead, or a majority of its members misses it. **Never** while a majority of its members hears it: that this node does not
 //!   hear it may be this node's trouble.
 //! - The manager does not get to lead.
-//! - Its node drains.
+//! - Its node drains, or has a disk that is far slower than those of the others.
 //!
 //! The more often a shard was nominated without settling, the longer it is left alone.
 
@@ -35,6 +35,8 @@ enum Why {
     Another(Epoch),
     /// Only another one.
     Drain,
+    /// Only another one whose store is good.
+    SlowDisk,
 }
 
 impl Round<'_> {
@@ -58,13 +60,14 @@ impl Round<'_> {
             Why::Higher(_) => before,
             Why::First => self.best(shard, row, None),
             Why::Another(_) => self.best(shard, row, before),
-            Why::Drain => self
+            Why::Drain | Why::SlowDisk => self
                 .best(shard, row, before)
-                .filter(|best| Some(*best) != before && self.map.state(*best) == NodeState::Up),
+                .filter(|best| Some(*best) != before && self.map.state(*best) == NodeState::Up)
+                .filter(|best| why == Why::Drain || !self.unfit.contains_key(best)),
         }?;
         let above = match why {
             Why::Higher(above) | Why::Another(above) => above,
-            Why::First | Why::Drain => Epoch::ZERO,
+            Why::First | Why::Drain | Why::SlowDisk => Epoch::ZERO,
         };
         let members = row.members().clone();
         Some(self.nominate(shard, row, above, manager, members))
@@ -108,9 +111,11 @@ impl Round<'_> {
             let stuck = !last.led && self.view.now.saturating_sub(watched.since) >= STUCK_MICROS;
             let drains =
                 last.led && matches!(self.map.state(manager), NodeState::Draining | NodeState::Leaving);
-            return match (stuck, drains) {
-                (true, _) => Some(Why::Another(Epoch::ZERO)),
-                (_, true) => Some(Why::Drain),
+            let slow = last.led && self.slow.contains(&manager);
+            return match (stuck, drains, slow) {
+                (true, _, _) => Some(Why::Another(Epoch::ZERO)),
+                (_, true, _) => Some(Why::Drain),
+                (_, _, true) => Some(Why::SlowDisk),
                 _ => None,
             };
         }

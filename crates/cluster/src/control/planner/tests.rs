@@ -227,6 +227,46 @@ fn a_leader_whose_store_is_unfit_hands_over_and_is_not_named_again_soon() {
 }
 
 #[test]
+fn a_leader_whose_disk_stays_far_slower_than_the_others_gives_way() {
+    let (mut case, leader, [one, other]) = led();
+    case.view.sync_micros = BTreeMap::from([(leader, 400_000), (one, 2_000), (other, 40_000)]);
+    assert_eq!(case.nominated(), None, "any disk is slow for a moment");
+    case.view.sync_micros.insert(leader, 90_000);
+    case.wait(2 * SECOND);
+    assert_eq!(case.nominated(), None);
+    case.view.sync_micros.insert(leader, 400_000);
+    case.wait(2 * SECOND);
+    assert_eq!(case.nominated(), None, "it begins anew");
+    case.wait(3 * SECOND);
+    let (next, _) = case.nominated().unwrap();
+    assert_ne!(next, leader);
+    let last = case.map.shards[&SHARD].register.epoch();
+    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+    case.plan();
+    case.wait(60 * SECOND);
+    case.kill(next);
+    assert_ne!(case.nominated().unwrap().0, leader, "it is slow still, and there is another one");
+}
+
+#[test]
+fn a_slow_disk_is_no_reason_where_none_is_better() {
+    let (mut case, leader, [one, other]) = led();
+    for others in [[400_000, 2_000], [60_000, 60_000], [0, 0]] {
+        case.view.sync_micros = BTreeMap::from([(leader, 400_000), (one, others[0]), (other, others[1])]);
+        for _ in 0..100 {
+            case.wait(SECOND / 10);
+            assert_eq!(case.nominated(), None, "{others:?}");
+        }
+    }
+    case.view.sync_micros = BTreeMap::from([(leader, 900_000), (one, 2_000), (other, 2_000)]);
+    case.view.halted.extend([one, other]);
+    for _ in 0..100 {
+        case.wait(SECOND / 10);
+        assert_eq!(case.nominated(), None, "the others take no writes at all");
+    }
+}
+
+#[test]
 fn a_wish_of_somebody_else_is_not_followed() {
     let (mut case, _, [one, _]) = led();
     case.view.wants.insert(SHARD, BTreeMap::from([(one, (epoch(1), Ask::NotLeading))]));
