@@ -128,15 +128,20 @@ impl Entity {
         Ok(self.ranging(Source::Node(sources)))
     }
 
-    /// As [`Entity::range`], but of the whole cluster: of every key the newest entry that any node has, as of when it is read.
+    /// As [`Entity::range`], but of the whole cluster: of every key the newest entry that any node has, as of when it is read. It shows as much as a
+    /// read of each of its keys with this quorum: at most `from` − `ack` nodes may be silent.
     ///
-    /// Fails with [`Error::TooFew`], at once or in the middle, if a node does not answer: it may have what nobody else has.
-    pub async fn range_of_cluster(&self, start: &[u8], end: Option<&[u8]>) -> Result<Range> {
-        let Some(shell) = self.shell() else { return self.range(start, end).await };
-        if shell.nodes() == 0 {
-            return Err(Error::TooFew { at_most: 0, wanted: 1 });
-        }
-        let mut merged = Merged::begin(&self.node, shell, NamespaceId::ENTITY.id(), start, end);
+    /// Fails with [`Error::Invalid`] for a quorum that can't be, and with [`Error::TooFew`], at once or in the middle, if more nodes do not answer.
+    pub async fn range_of_cluster(&self, start: &[u8], end: Option<&[u8]>, quorum: Quorum) -> Result<Range> {
+        let Some(shell) = self.shell() else {
+            quorum.check(NODES)?;
+            return self.range(start, end).await;
+        };
+        let namespace = NamespaceId::ENTITY.id();
+        let copies = shell.copies(namespace, quorum)?;
+        let (from, end) = (Bytes::copy_from_slice(start), end.map(Bytes::copy_from_slice));
+        let span = available::Span { namespace, from, is_first: true, end, keys: None };
+        let mut merged = Merged::begin(&self.node, shell, copies, span);
         let ahead = merged.next().await?.into_iter();
         let source = (ahead.len() > 0).then_some(Source::Cluster(merged));
         Ok(Range { entity: self.clone(), source, ahead })

@@ -320,20 +320,22 @@ pub(crate) fn range(
     after: Option<&[u8]>,
     snapshot: &Snapshot,
 ) -> Result<kvorum_engine::Range> {
-    let (first, end) = (user_key(prefix), end_of_prefix(user_key(prefix)));
+    let first = user_key(prefix);
+    let end = end_of_prefix(&first).unwrap_or_else(|| USER_KEYS_END.to_vec());
     let after = after.map(user_key).filter(|after| *after >= first);
     let start = after.as_deref().map_or(Bound::Included(&first[..]), Bound::Excluded);
     let bounds = (start, Bound::Excluded(&end[..]));
     Ok(tree.range(bounds, &View::newest().of(snapshot), Direction::Forward)?.keys_only())
 }
 
-/// The first tree key behind all that begin with this one, which has its kind byte.
-fn end_of_prefix(mut key: Vec<u8>) -> Vec<u8> {
+/// The first key behind all that begin with this; none if nothing is behind them.
+pub(crate) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut key = prefix.to_vec();
     while let Some(last) = key.pop() {
         if let Some(next) = last.checked_add(1) {
             key.push(next);
-            return key;
+            return Some(key);
         }
     }
-    USER_KEYS_END.to_vec()
+    None
 }

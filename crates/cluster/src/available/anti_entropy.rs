@@ -98,7 +98,8 @@ impl Exchange {
             Answer::OtherNodes
             | Answer::Rebuilding
             | Answer::Standing { .. }
-            | Answer::MemberDigest { .. } => {
+            | Answer::MemberDigest { .. }
+            | Answer::Key(_) => {
                 return Err(Refusal::Rebuilding);
             }
         }

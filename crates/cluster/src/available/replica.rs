@@ -1,6 +1,9 @@
 //! The replica: a node's local trees for the slots that it keeps. Versions decide, so that writes may come in any order, twice, and from anywhere.
 
 mod keeping;
+mod listing;
+
+pub(super) use listing::KEYS_MAX;
 
 use super::planted::{Fault, is_planted};
 use super::wire::{Answer, Ask, Listed};
@@ -18,7 +21,7 @@ use kvorum_engine::{
 use kvorum_model::slot;
 use kvorum_sync::StoreId;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -194,8 +197,13 @@ impl Replica {
                 Ok((Answer::List { listed, more }, 0))
             }
             Ask::Fetch { keys, .. } => self.fetch(keys),
-            Ask::Range { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
-            Ask::Range { from, is_first, end } => self.range(from, *is_first, end.as_deref()),
+            Ask::Range { .. } | Ask::Keys { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
+            Ask::Range { from, is_first, end } => self.range(from, *is_first, end.as_deref(), None),
+            Ask::Keys { from, is_first, end, most } => {
+                self.range(from, *is_first, end.as_deref(), Some(*most))
+            }
+            Ask::Marked { mark, .. } => Ok((Answer::Key(self.marked(*mark)?), 0)),
+            Ask::Drawn { seed } => Ok((Answer::Key(self.drawn(*seed)?), 0)),
         }
     }
 
@@ -314,40 +322,6 @@ impl Replica {
             }
             sequence = sequence.max(found.sequence);
             entries.push((key.clone(), self.with_base(key, entry_of(found))?));
-        }
-        Ok((Answer::Fetched(entries), sequence))
-    }
-
-    /// Entries of all shards in key order, deletions too: as many as an answer holds.
-    fn range(&self, from: &[u8], is_first: bool, end: Option<&[u8]>) -> Result<(Answer, Sequence), Refusal> {
-        let (from, end) = (user_key(from), end.map(user_key));
-        let low = if is_first { Bound::Included(&from[..]) } else { Bound::Excluded(&from[..]) };
-        let high = Bound::Excluded(end.as_deref().unwrap_or(USER_KEYS_END));
-        let (mut entries, mut bytes, mut sequence) = (Vec::new(), 0, 0);
-        if end.as_ref().is_some_and(|end| *end <= from) {
-            return Ok((Answer::Fetched(entries), sequence));
-        }
-        let mut heads = BTreeMap::new();
-        for tree in &self.trees {
-            let mut range = tree.range((low, high), &View::newest(), Direction::Forward)?.with_tombstones();
-            if let Some(found) = range.next() {
-                let (key, found) = found?;
-                heads.insert(key, (found, range));
-            }
-        }
-        while entries.len() < LISTED_MAX
-            && let Some((key, (found, mut range))) = heads.pop_first()
-        {
-            bytes += key.len() + found.value.len();
-            if bytes > FETCHED_BYTES && !entries.is_empty() {
-                break;
-            }
-            sequence = sequence.max(found.sequence);
-            entries.push((key.slice(1..), entry_of(found)));
-            if let Some(found) = range.next() {
-                let (key, found) = found?;
-                heads.insert(key, (found, range));
-            }
         }
         Ok((Answer::Fetched(entries), sequence))
     }

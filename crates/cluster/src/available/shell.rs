@@ -2,6 +2,7 @@
 
 use super::counts::{self, Counts};
 use super::hints::{Hint, Hints};
+use super::marks::Marks;
 use super::replica::{Refusal, Replica};
 use super::standing::Standing;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
@@ -58,6 +59,7 @@ pub(crate) struct Shell {
     /// A replica lacks something that others have.
     pub(super) lacks: Notify,
     pub(super) counts: Counts,
+    pub(super) marks: Mutex<Marks>,
     /// Calls under way, to each node.
     calls: Mutex<HashMap<StoreId, usize>>,
 }
@@ -119,6 +121,7 @@ impl Shell {
             standing: Standing::open(&inner.system, &inner.store)?,
             lacks: Notify::new(),
             counts: Counts::default(),
+            marks: Mutex::default(),
             calls: Mutex::default(),
         }))
     }
@@ -368,6 +371,9 @@ impl Shell {
             let (checkpoint, digest) =
                 blocking(move || verify::member_digest(&node, shard, at, expired_ms)).await?;
             return Ok(Answer::MemberDigest { checkpoint, digest });
+        }
+        if let Some(remembered) = self.remembered(namespace, &ask) {
+            return Ok(remembered);
         }
         let known = self.replicas.lock().get(&namespace).cloned();
         if known.is_none() && ask == Ask::Standing && is_unused(&node, namespace) {

@@ -30,6 +30,12 @@ pub(crate) enum Ask {
     MemberDigest { place: u16, at: Option<u64>, expired_ms: u64 },
     /// The entry of a key, and those that were written at the same time.
     Conflicts { key: Bytes },
+    /// As `Range`, but keys without their values, and no more than so many.
+    Keys { from: Bytes, is_first: bool, end: Option<Bytes>, most: u16 },
+    /// The key that a mark stands for: whether the node remembers it, or, if it is to search, has a key that this is the mark of.
+    Marked { mark: u64, search: bool },
+    /// Some key of this replica, by these dice.
+    Drawn { seed: u64 },
 }
 
 /// What it answers.
@@ -58,6 +64,8 @@ pub(crate) enum Answer {
     Rebuilding,
     /// A member's checkpoint, and the digest asked for; none if it is not there yet, or knows no more.
     MemberDigest { checkpoint: u64, digest: Option<u64> },
+    /// A key, if there is one.
+    Key(Option<Bytes>),
 }
 
 /// A key without its value.
@@ -139,6 +147,20 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             to.put_u8(9);
             put_bytes(key, &mut to);
         }
+        Ask::Keys { from, is_first, end, most } => {
+            to.put_slice(&[10, u8::from(*is_first), u8::from(end.is_some())]);
+            put_bytes(from, &mut to);
+            put_bytes(end.as_deref().unwrap_or_default(), &mut to);
+            to.put_u16_le(*most);
+        }
+        Ask::Marked { mark, search } => {
+            to.put_slice(&[11, u8::from(*search)]);
+            to.put_u64_le(*mark);
+        }
+        Ask::Drawn { seed } => {
+            to.put_u8(12);
+            to.put_u64_le(*seed);
+        }
     }
     to.freeze()
 }
@@ -175,6 +197,17 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
             Ask::MemberDigest { place, at, expired_ms: from.try_get_u64_le().ok()? }
         }
         9 => Ask::Conflicts { key: bytes(&mut from)? },
+        10 => {
+            let (is_first, has_end) = (from.try_get_u8().ok()? == 1, from.try_get_u8().ok()? == 1);
+            let (start, end) = (bytes(&mut from)?, bytes(&mut from)?);
+            let (end, most) = (has_end.then_some(end), from.try_get_u16_le().ok()?);
+            Ask::Keys { from: start, is_first, end, most }
+        }
+        11 => {
+            let search = from.try_get_u8().ok()? == 1;
+            Ask::Marked { mark: from.try_get_u64_le().ok()?, search }
+        }
+        12 => Ask::Drawn { seed: from.try_get_u64_le().ok()? },
         _ => return None,
     };
     from.is_empty().then_some((head, ask))
@@ -228,6 +261,10 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
             to.put_u64_le(*checkpoint);
             put_all(digest.as_slice(), &mut to, |digest, to| to.put_u64_le(*digest));
         }
+        Answer::Key(key) => {
+            to.put_u8(9);
+            put_all(key.as_slice(), &mut to, |key, to| put_bytes(key, to));
+        }
     }
     to.freeze()
 }
@@ -261,6 +298,10 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
         8 => {
             let checkpoint = from.try_get_u64_le().ok()?;
             Answer::MemberDigest { checkpoint, digest: at_most_one(&mut from)? }
+        }
+        9 => {
+            let mut key = all(&mut from, 4, bytes)?;
+            (key.len() <= 1).then(|| Answer::Key(key.pop()))?
         }
         _ => return None,
     };
@@ -362,6 +403,10 @@ mod tests {
             Ask::Standing,
             Ask::Range { from: Bytes::new(), is_first: true, end: Some("z".into()) },
             Ask::Range { from: "a".into(), is_first: false, end: None },
+            Ask::Keys { from: Bytes::new(), is_first: true, end: Some("z".into()), most: 7 },
+            Ask::Keys { from: "a".into(), is_first: false, end: None, most: u16::MAX },
+            Ask::Marked { mark: u64::MAX, search: true },
+            Ask::Drawn { seed: 7 },
             Ask::DigestsWith { place: 3, peer: StoreId(u64::MAX) },
             Ask::MemberDigest { place: 3, at: Some(7), expired_ms: 9 },
             Ask::MemberDigest { place: 3, at: None, expired_ms: 9 },
@@ -387,6 +432,8 @@ mod tests {
             Answer::Rebuilding,
             Answer::MemberDigest { checkpoint: 7, digest: Some(u64::MAX) },
             Answer::MemberDigest { checkpoint: 7, digest: None },
+            Answer::Key(None),
+            Answer::Key(Some("key".into())),
         ]
     }
 

@@ -138,8 +138,8 @@ impl Router<'_> {
         let map = self.cluster.control.map();
         if let Some(available) = namespaces.iter().find(|namespace| namespace.mode() == Mode::Available) {
             let name = map.namespaces.get(&available.id()).map_or_else(String::new, |row| row.name.clone());
-            let text =
-                format!("ERR {name} is an available namespace, which can't be flushed: drop and create it");
+            let remedy = if available.is_built_in() { "" } else { ": drop and create it" };
+            let text = format!("ERR {name} is an available namespace, which can't be flushed{remedy}");
             return Err(ErrorReply::new(text));
         }
         let is_used = |namespace: &&NamespaceId| {

@@ -62,11 +62,15 @@ impl Node {
                 replies.push(dropped(self, first.namespace).reply());
                 continue;
             }
-            if let Run::Keyspace(kind) = first.spec.run
-                && first.namespace.mode() == Mode::Strong
-            {
+            if let Run::Keyspace(kind) = first.spec.run {
                 // Boxed: one future within the other would be deeper than compilers like.
-                let all: Boxed<'_, Reply> = Box::pin(router.keyspace(kind, first, &mut session.written));
+                let all: Boxed<'_, Reply> = if first.namespace.mode() == Mode::Strong || first.spec.is_write()
+                {
+                    Box::pin(router.keyspace(kind, first, &mut session.written))
+                } else {
+                    let (shell, consistency) = (&cluster.available, &session.consistency);
+                    Box::pin(available::keyspace(self, shell, consistency, kind, first))
+                };
                 replies.push(all.await);
                 continue;
             }
@@ -79,14 +83,11 @@ impl Node {
                 continue;
             }
             // Those of one kind that follow each other: commands over all keys see what came before.
-            let is_alike = |request: &&Request<'_>| match first.namespace.mode() {
-                Mode::Available => request.namespace.mode() == Mode::Available,
-                Mode::Strong => {
-                    request.namespace.mode() == Mode::Strong
-                        && !matches!(request.spec.run, Run::Keyspace(_))
-                        && self.has(request.namespace)
-                        && !router.spans_own(request)
-                }
+            let mode = first.namespace.mode();
+            let is_alike = |request: &&Request<'_>| {
+                request.namespace.mode() == mode
+                    && !matches!(request.spec.run, Run::Keyspace(_))
+                    && (mode == Mode::Available || self.has(request.namespace) && !router.spans_own(request))
             };
             let alike = rest.get(..rest.iter().take_while(is_alike).count().max(1)).unwrap_or_default();
             if first.namespace.mode() == Mode::Available {
@@ -137,27 +138,19 @@ impl Node {
         }
     }
 
-    /// Requests in available namespaces: at the replicas of their keys; what looks at all keys, at this node alone.
+    /// Requests in available namespaces, at the replicas of their keys.
     async fn serve_available(
         &self,
         cluster: &Cluster,
         session: &mut Session,
         requests: &[Request<'_>],
     ) -> Vec<Reply> {
-        let has_keys = |request: &Request<'_>| !matches!(request.spec.run, Run::Keyspace(_));
-        let of_keys = requests.iter().take_while(|request| has_keys(request)).count();
-        let writes = |request: &Request<'_>| request.spec.is_write();
-        if session.request_id.is_some() && requests.iter().take(of_keys).any(writes) {
+        if session.request_id.is_some() && requests.iter().any(|request| request.spec.is_write()) {
             session.request_id = None;
             let error = ErrorReply::new("ERR request ids need a strong namespace");
-            return requests.iter().take(of_keys).map(|_| Reply::Error(error.clone())).collect();
+            return requests.iter().map(|_| Reply::Error(error.clone())).collect();
         }
-        match requests.get(..of_keys).filter(|requests| !requests.is_empty()) {
-            Some(requests) => {
-                available::serve(self, &cluster.available, &session.consistency, requests).await
-            }
-            None => self.serve_alone(session, requests.get(..1).unwrap_or_default()).await,
-        }
+        available::serve(self, &cluster.available, &session.consistency, requests).await
     }
 
     /// Whether a namespace is there still.

@@ -1,5 +1,6 @@
 //! Three nodes in one process, with real sockets between them.
 
+mod all_keys;
 mod available;
 
 use super::moments;

@@ -40,7 +40,8 @@ pub(crate) async fn one(
     Ok(response)
 }
 
-/// `GET /v0/entities?start=A[&end=B]`: from `start`, inclusive, to `end`, exclusive, one chunk an entry.
+/// `GET /v0/entities?start=A[&end=B]`: from `start`, inclusive, to `end`, exclusive, one chunk an entry: of this node, or with
+/// `&scope=cluster[&ack=A&from=F]` of all.
 pub(crate) async fn range(shared: &Shared, query: &Query) -> Result<Response<Body>, Answer> {
     let start = parameter(query, "start")?;
     let end = query.get("end");
@@ -50,7 +51,10 @@ pub(crate) async fn range(shared: &Shared, query: &Query) -> Result<Response<Bod
     let entity = shared.node.entity();
     let range = match query.get("scope") {
         None | Some(b"node") => entity.range(start, end).await,
-        Some(b"cluster") => entity.range_of_cluster(start, end).await,
+        Some(b"cluster") => {
+            let quorum = Quorum { ack: number(query, "ack")?, from: number(query, "from")? };
+            entity.range_of_cluster(start, end, quorum).await
+        }
         Some(_) => return Err(Answer::text(StatusCode::BAD_REQUEST, "scope is node or cluster")),
     };
     let range = range.map_err(|error| Answer::of(&error))?;

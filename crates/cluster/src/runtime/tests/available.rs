@@ -9,12 +9,12 @@ use crate::namespace::Mode;
 use crate::namespaces::{Conflicts, NamespaceSettings};
 use kvorum_model::Reply;
 
-const fn quorum(ack: u32, from: u32) -> Quorum {
+pub(super) const fn quorum(ack: u32, from: u32) -> Quorum {
     Quorum { ack: Some(ack), from: Some(from) }
 }
 
 /// Waits until all running nodes know and reach so many.
-async fn meet(world: &World, nodes: usize) {
+pub(super) async fn meet(world: &World, nodes: usize) {
     for node in world.running() {
         let all = |status: &ClusterStatus| {
             status.nodes.len() == world.nodes.len()
@@ -33,7 +33,7 @@ async fn meet(world: &World, nodes: usize) {
 }
 
 /// Ends a node as its process would, or as a crash does.
-async fn end(world: &mut World, number: usize, cleanly: bool) {
+pub(super) async fn end(world: &mut World, number: usize, cleanly: bool) {
     let node = world.nodes[number].take().unwrap();
     let ended = tokio::task::spawn_blocking(move || {
         if cleanly {
@@ -62,7 +62,7 @@ fn own(node: &Node, key: &[u8]) -> Option<bytes::Bytes> {
     found.is_value().then_some(found.value)
 }
 
-async fn until(what: &str, node: &Node, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, node: &Node, condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -113,7 +113,7 @@ fn an_entity_is_kept_by_from_and_told_by_ack() {
 }
 
 /// Executes lines of words in a namespace.
-async fn execute(
+pub(super) async fn execute(
     node: &Node,
     namespace: NamespaceId,
     consistency: Consistency,
@@ -212,8 +212,13 @@ fn a_node_alone_after_a_restart_serves_from_its_stored_map() {
     });
 }
 
-async fn all(node: &Node, start: &[u8], end: Option<&[u8]>) -> Vec<(bytes::Bytes, bytes::Bytes)> {
-    let mut range = node.entity().range_of_cluster(start, end).await.unwrap();
+async fn all(
+    node: &Node,
+    start: &[u8],
+    end: Option<&[u8]>,
+    quorum: Quorum,
+) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+    let mut range = node.entity().range_of_cluster(start, end, quorum).await.unwrap();
     let mut entries = Vec::new();
     while let Some(entry) = range.next().await {
         entries.push(entry.unwrap());
@@ -238,13 +243,23 @@ fn a_range_of_the_cluster_has_the_newest_of_every_node() {
         expected[3].1 = "newer".into();
         expected.remove(5);
         for node in world.running() {
-            assert_eq!(all(node, b"", None).await, expected);
-            assert_eq!(all(node, b"k0010", Some(b"k0013")).await, expected[9..12]);
-            assert_eq!(all(node, b"k0010", Some(b"k0010")).await, []);
+            assert_eq!(all(node, b"", None, quorum(3, 3)).await, expected);
+            assert_eq!(all(node, b"k0010", Some(b"k0013"), quorum(3, 3)).await, expected[9..12]);
+            assert_eq!(all(node, b"k0010", Some(b"k0010"), quorum(3, 3)).await, []);
         }
         end(&mut world, 0, true).await;
-        let few = world.node(1).entity().range_of_cluster(b"", None).await.err();
+        let node = world.node(1);
+        let few = node.entity().range_of_cluster(b"", None, quorum(3, 3)).await.err();
         assert!(matches!(few, Some(Error::TooFew { at_most: 2, wanted: 3 })), "{few:?}");
+        let few = node.entity().range_of_cluster(b"", None, quorum(2, 2)).await.err();
+        assert!(matches!(few, Some(Error::TooFew { at_most: 1, wanted: 2 })), "{few:?}");
+        // What two acknowledged is on one of any two, also if it is newer than what stands on the other.
+        let is_kept_by_more = |(key, _): &(bytes::Bytes, bytes::Bytes)| {
+            key[1..].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')) % 3 > 0
+        };
+        expected.retain(is_kept_by_more);
+        let found = all(node, b"", None, Quorum::default()).await;
+        assert!(expected.iter().all(|entry| found.contains(entry)), "{found:?}");
     });
 }
 
