@@ -2,8 +2,9 @@
 
 use super::codec::{Answer, Said};
 use super::under_way::UnderWay;
+use super::whole::{Looking, pending};
 use crate::execute::group::{
-    self, Command, Evaluated, Ground, Item, Leader, Named, Rests, Stopped, record_key,
+    self, AllKeys, Command, Evaluated, Ground, Item, Leader, Named, Rests, Stopped, record_key,
 };
 use crate::fetching::Fetching;
 use crate::latch::{ShardId, Writer};
@@ -19,6 +20,10 @@ use std::sync::Arc;
 
 /// Keys of commands behind the one that needs the disk that are read along with its own, at most.
 const LOOKAHEAD_KEYS_MAX: usize = 64;
+
+/// Why a transaction over all keys is given up.
+const KEEPS_CHANGING: &str =
+    "BUSY the keys change faster than they can be read inside MULTI: ask outside of it";
 
 /// This node's member of a shard, and until when somebody waits for its answers.
 #[derive(Clone, Copy)]
@@ -57,12 +62,14 @@ struct Warm {
     epoch: Epoch,
     keys: Fetched,
     record: Option<(Option<Found>, Interest)>,
+    all_keys: Option<AllKeys>,
 }
 
 /// What is to be read from the disk.
 enum Cold {
     Keys(Vec<WantedKey>),
     Record(Tree, Interest),
+    Look(Box<Looking>),
 }
 
 struct Round {
@@ -143,6 +150,9 @@ impl Here<'_> {
                 Ok(Tried::Done(reply, under_way)) => (Some(reply), under_way),
                 Ok(Tried::Changed(under_way)) => (None, under_way),
                 Ok(Tried::Cold(epoch, cold)) => {
+                    if warm.all_keys.as_ref().is_some_and(|all| all.is_enough(list.len())) {
+                        return Answer::Refused(KEEPS_CHANGING.to_owned());
+                    }
                     warm = match self.warm_up(epoch, cold, warm, false).await {
                         Ok(warm) => warm,
                         Err(error) => return Answer::Said { last: 0, all: vec![Said::Reply(error)] },
@@ -203,7 +213,6 @@ impl Here<'_> {
     /// Empties the shard.
     pub(super) async fn clear(&self) -> Answer {
         let tried = self.at_leader(|member, fetching, now, out| {
-            fetching.all_written();
             let item = Item::clear();
             Ok(self.submit(member, fetching, vec![item], Rests::default(), None, now, out))
         });
@@ -270,15 +279,20 @@ impl Here<'_> {
     ) -> Result<Ground<'g>, Not> {
         let inner = &*self.node.inner;
         let next = member.next_op().ok_or(Not::Room)?;
+        let all_keys = warm.all_keys.as_ref().filter(|_| warm.epoch == next.epoch());
         Ok(Ground {
             leader: member,
             tree: member.tree(),
             namespace: self.namespace,
             next,
-            now_ms: member.time_ms(inner.time.now()),
+            // What was told as expired stays so.
+            now_ms: all_keys
+                .and_then(|all| all.time_before(next))
+                .unwrap_or_else(|| member.time_ms(inner.time.now())),
             fetching,
             // In another reign the shard may have been written without this node's knowing.
             fetched: if warm.epoch == next.epoch() { &warm.keys } else { Fetched::none() },
+            all_keys,
             limits: inner.limits,
         })
     }
@@ -329,6 +343,11 @@ impl Here<'_> {
                 }
                 group::Transacted::Changed(rests) => {
                     Ok(Tried::Changed(self.submit(member, fetching, Vec::new(), rests, None, now, out)))
+                }
+                group::Transacted::Stopped(Stopped::Look(at, look)) => {
+                    let (next, now_ms) = (ground.next, ground.now_ms);
+                    let (pending, seen) = (pending(member)?, self.seen(member, now_ms));
+                    Ok(Tried::Cold(epoch, Cold::Look(Box::new(Looking { at, look, seen, next, pending }))))
                 }
                 group::Transacted::Stopped(stopped) => {
                     let mut wanted = wanted_keys(list);
@@ -391,6 +410,13 @@ impl Here<'_> {
                 let read = move || tree.get(&key, &View::newest());
                 let found = tokio::task::spawn_blocking(read).await.map_err(|error| gone(&error))?;
                 warm.record = Some((found.map_err(|error| gone(&error))?, interest));
+            }
+            Cold::Look(looking) => {
+                let mut all = warm.all_keys.take().unwrap_or_else(AllKeys::new);
+                let seed = self.node.inner.cursors.lock().draw();
+                let looking = tokio::task::spawn_blocking(move || looking.look(seed, &mut all).map(|()| all));
+                let read = looking.await.map_err(|error| gone(&error))?;
+                warm.all_keys = Some(read.map_err(|error| error.reply())?);
             }
             Cold::Keys(wanted) => {
                 let had = std::mem::take(&mut warm.keys);

@@ -283,7 +283,13 @@ fn one_shard(requests: &[Request<'_>], watched: &Watched) -> Result<Option<Shard
         if *one.get_or_insert(shard) == shard { Ok(()) } else { Err(cross_shard()) }
     };
     for request in requests {
-        if matches!(request.spec.run, Run::Keyspace(_)) {
+        if let Run::Keyspace(kind) = request.spec.run {
+            let is_of_one_shard =
+                request.namespace.shards() == 1 && !matches!(kind, Keyspace::Scan | Keyspace::FlushAll);
+            if is_of_one_shard {
+                add(request.namespace, b"")?;
+                continue;
+            }
             let text = format!(
                 "CROSSSLOT {} concerns all shards: inside MULTI it needs a node that is the only member of all of them",
                 request.spec.name.to_ascii_uppercase()

@@ -87,6 +87,9 @@ impl Here<'_> {
                     break;
                 }
             }
+            if item.clears {
+                fetching.all_written();
+            }
             item.effects.iter().for_each(|effect| fetching.written(effect.key()));
             if let Some((key, _, _)) = &item.record {
                 fetching.written(key);

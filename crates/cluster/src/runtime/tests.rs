@@ -2,6 +2,7 @@
 
 mod all_keys;
 mod available;
+mod one_shard;
 
 use super::moments;
 use crate::keys::{shard_of, user_key};

@@ -2,7 +2,9 @@
 
 use super::record::{self, Named, RECORD_LIFE_MS, Remembered};
 use super::view::{GroupView, Saw, stop};
-use super::{Evaluated, Ground, ITEM_BYTES_MAX, ITEM_KEYS_MAX, Item, Ops, Rests, Stopped, add, next_after};
+use super::{
+    Evaluated, Ground, ITEM_BYTES_MAX, ITEM_KEYS_MAX, Item, Look, Ops, Rests, Stopped, add, next_after,
+};
 use crate::execute::evaluation::{check_size, effect_bytes};
 use crate::execute::overlay::{Change, Overlay};
 use kvorum_engine::{Cached, Found, FoundKind};
@@ -115,8 +117,12 @@ pub(crate) fn transaction<'r>(
         }
     }
     let mut replies = Vec::with_capacity(list.len());
-    for command in list {
-        replies.push(match evaluator.evaluate(*command) {
+    for (at, command) in list.iter().enumerate() {
+        let evaluated = match command.0.run {
+            Run::Keyspace(kind) => evaluator.all_keys(kind, command.1, at),
+            _ => evaluator.evaluate(*command),
+        };
+        replies.push(match evaluated {
             Ok(reply) => reply,
             Err(Stop::Error(error)) => Reply::Error(error),
             Err(Stop::WouldRead) => return Transacted::Stopped(evaluator.stopped(false)),
@@ -125,7 +131,8 @@ pub(crate) fn transaction<'r>(
         evaluator.hold_effects();
     }
     let reply = Reply::Array(replies);
-    let mut item = Item::default();
+    let clears = evaluator.overlay.is_cleared(ground.namespace);
+    let mut item = Item { clears, ..Item::default() };
     for change in evaluator.overlay.changes() {
         item.bytes += effect_bytes(&change.effect) as usize;
         item.effects.push(change.effect.clone());
@@ -136,7 +143,7 @@ pub(crate) fn transaction<'r>(
         let reply = Reply::Error(ErrorReply::new(text));
         return Transacted::Done { reply, item: None, rests: Rests { wanted: true, ..Rests::default() } };
     }
-    if item.effects.is_empty() {
+    if item.effects.is_empty() && !item.clears {
         return Transacted::Done { reply, item: None, rests };
     }
     item.record = named.map(|named| {
@@ -167,11 +174,13 @@ pub(crate) fn versions(
     Ok((found, rests))
 }
 
-struct Evaluator<'e, 'g, 'r> {
-    ground: &'e Ground<'g>,
-    overlay: Overlay<'r>,
-    effects: Effects<'r>,
-    saw: Saw,
+pub(super) struct Evaluator<'e, 'g, 'r> {
+    pub(super) ground: &'e Ground<'g>,
+    pub(super) overlay: Overlay<'r>,
+    pub(super) effects: Effects<'r>,
+    pub(super) saw: Saw,
+    /// What is to be read of all keys, and for which command.
+    pub(super) look: Option<(usize, Look)>,
     /// The item that is open, and the op id that the one after it gets.
     open: Option<OpId>,
     next: OpId,
@@ -186,6 +195,7 @@ impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
             overlay: Overlay::default(),
             effects: Effects::new(),
             saw: Saw::default(),
+            look: None,
             open: None,
             next: ground.next,
             met: None,
@@ -337,7 +347,10 @@ impl<'e, 'g, 'r> Evaluator<'e, 'g, 'r> {
         }
     }
 
-    fn stopped(&self, is_named: bool) -> Stopped {
+    fn stopped(&mut self, is_named: bool) -> Stopped {
+        if let Some((at, look)) = self.look.take() {
+            return Stopped::Look(at, look);
+        }
         match self.saw.missing.borrow_mut().take() {
             Some((key, with_value)) => Stopped::Cold { key, with_value },
             None if is_named => Stopped::ColdRecord,

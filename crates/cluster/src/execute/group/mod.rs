@@ -5,12 +5,14 @@
 //! - A command that reads what is pending names it: its item does, or, if it has no effects, its reply waits for it.
 //! - A reply that rests on an expiry after the time of the shard's last item waits for an item that carries the time.
 
+mod all_keys;
 mod evaluator;
 pub(super) mod record;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub(crate) use all_keys::{AllKeys, Found, Look, Wanted};
 pub(crate) use evaluator::{Command, Transacted, commands, transaction, versions};
 pub(crate) use record::{Named, record_key};
 
@@ -50,6 +52,8 @@ pub(crate) struct Ground<'g> {
     pub(crate) now_ms: u64,
     pub(crate) fetching: &'g Fetching,
     pub(crate) fetched: &'g Fetched,
+    /// What was read of all keys for a transaction.
+    pub(crate) all_keys: Option<&'g AllKeys>,
     pub(crate) limits: Limits,
 }
 
@@ -97,6 +101,8 @@ pub(crate) enum Stopped {
     Cold { key: Vec<u8>, with_value: bool },
     /// The record of the request id is not in memory.
     ColdRecord,
+    /// All keys are to be read for the command at this place of a transaction.
+    Look(usize, Look),
     /// One batch takes no more.
     Full,
 }

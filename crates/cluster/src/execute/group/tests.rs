@@ -85,6 +85,7 @@ impl World {
             now_ms: NOW_MS,
             fetching: &self.fetching,
             fetched: &self.fetched,
+            all_keys: None,
             limits: Limits { value_bytes_max: 1 << 20, batch_bytes_max: 1 << 20 },
         }
     }

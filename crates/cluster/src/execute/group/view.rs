@@ -40,6 +40,9 @@ pub(super) struct GroupView<'v, 'g, 'r> {
     pub(super) next: OpId,
 }
 
+/// The buffer has cleared the shard.
+struct Cleared;
+
 impl GroupView<'_, '_, '_> {
     fn is_expired(&self, expires_at: Option<u64>) -> bool {
         let Some(expires_at) = expires_at.filter(|at| *at <= self.ground.now_ms) else { return false };
@@ -127,15 +130,16 @@ impl GroupView<'_, '_, '_> {
         Ok(Some(Meta { version: found.version, expires_at: found.expires_at, tag: found.tag }))
     }
 
-    /// The buffer's own change of a key, noted as read.
-    fn changed(&self, key: &[u8]) -> Option<(u64, &Effect<'_>)> {
+    /// The buffer's own change of a key, noted as read; `Err`: there is none, and the tree does not count either.
+    fn changed(&self, key: &[u8]) -> Result<Option<(u64, &Effect<'_>)>, Cleared> {
         match self.overlay.get(self.ground.namespace, key) {
             Seen::Change(change) => {
                 self.saw.in_flight.set(true);
                 add(&mut self.saw.ops.borrow_mut(), OpId::from_version(change.version));
-                Some((change.version, &change.effect))
+                Ok(Some((change.version, &change.effect)))
             }
-            Seen::Nothing | Seen::Cleared => None,
+            Seen::Nothing => Ok(None),
+            Seen::Cleared => Err(Cleared),
         }
     }
 }
@@ -146,7 +150,11 @@ pub(super) fn stop(error: kvorum_engine::Error) -> Stop {
 
 impl View for GroupView<'_, '_, '_> {
     fn get(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
-        let Some((version, effect)) = self.changed(key) else { return self.in_tree(key) };
+        let (version, effect) = match self.changed(key) {
+            Ok(Some(changed)) => changed,
+            Ok(None) => return self.in_tree(key),
+            Err(Cleared) => return Ok(None),
+        };
         Ok(match effect {
             Effect::Put { value, expires_at, tag, .. } if !self.is_expired(*expires_at) => {
                 Some(Record { version, value: value.to_bytes(), expires_at: *expires_at, tag: *tag })
@@ -156,7 +164,11 @@ impl View for GroupView<'_, '_, '_> {
     }
 
     fn meta(&self, key: &[u8]) -> Result<Option<Meta>, Stop> {
-        let Some((version, effect)) = self.changed(key) else { return self.meta_in_tree(key) };
+        let (version, effect) = match self.changed(key) {
+            Ok(Some(changed)) => changed,
+            Ok(None) => return self.meta_in_tree(key),
+            Err(Cleared) => return Ok(None),
+        };
         Ok(match effect {
             Effect::Put { expires_at, tag, .. } if !self.is_expired(*expires_at) => {
                 Some(Meta { version, expires_at: *expires_at, tag: *tag })
