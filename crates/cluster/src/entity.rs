@@ -245,8 +245,9 @@ impl Entity {
         }
         let (key, value) = (Bytes::copy_from_slice(id), value.map(Bytes::copy_from_slice));
         let namespace = NamespaceId::ENTITY.id();
+        // What is found there later was written at the same time.
+        let base = shell.base(namespace, id, (ack, from)).await?;
         for left in (0..available::TRIES).rev() {
-            let base = shell.base(namespace, id, (ack, from)).await?;
             if !inner.hybrid.is_bounded(inner.time.now()) {
                 self.prepare(Work::StampBound).await?;
             }

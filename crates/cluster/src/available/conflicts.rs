@@ -60,20 +60,21 @@ impl Siblings {
         *self = Siblings::of(all);
     }
 
-    /// The winner of some entries of a key, and those that were written at the same time.
+    /// The winner of some entries of a key, and those that were written at the same time. One with the winner's value is none: nothing of it is lost,
+    /// and a write that was tried again has been there before.
     pub(super) fn of(mut all: Vec<Entry>) -> Siblings {
         all.retain(|entry| !entry.shadow);
         // Of the same version the one whose base is known.
         all.sort_by_key(|entry| std::cmp::Reverse((entry.version, entry.base.is_some())));
         all.dedup_by_key(|entry| entry.version);
         let Some(first) = all.first() else { return Siblings::default() };
-        let (winner, base) = (first.version, first.base.unwrap_or(SAW_ALL));
+        let (winner, base, value) = (first.version, first.base.unwrap_or(SAW_ALL), first.value.clone());
         let mut bytes = 0;
         let mut fits = |entry: &Entry| {
             bytes += entry.value.as_ref().map_or(0, Bytes::len);
             bytes <= LOSERS_BYTES_MAX
         };
-        let concurrent = all.into_iter().skip(1).filter(|entry| entry.version > base);
+        let concurrent = all.into_iter().filter(|entry| entry.version > base && entry.value != value);
         let losers = concurrent.take(LOSERS_MAX).take_while(|entry| fits(entry)).collect();
         Siblings { winner, base, losers }
     }
@@ -136,13 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_was_tried_again_is_no_conflict_of_itself() {
+        let first = entry(10, Some(5));
+        let again = Entry { value: first.value.clone(), ..entry(30, Some(5)) };
+        let siblings = taken(&[first, entry(20, Some(5)), again]);
+        assert_eq!(versions(&siblings), (30, vec![20]));
+    }
+
+    #[test]
     fn losers_are_bounded() {
         let many: Vec<Entry> = (1..100).map(|version| entry(version, Some(0))).collect();
         let siblings = taken(&many);
         assert_eq!((siblings.losers.len(), siblings.losers[0].version), (LOSERS_MAX, 98));
-        let large = Bytes::from(vec![b'x'; LOSERS_BYTES_MAX / 2]);
+        let large = |version: u8| Some(Bytes::from(vec![version; LOSERS_BYTES_MAX / 2]));
         let large: Vec<Entry> =
-            (1..9).map(|version| Entry { value: Some(large.clone()), ..entry(version, Some(0)) }).collect();
+            (1..9).map(|version| Entry { value: large(version), ..entry(version.into(), Some(0)) }).collect();
         assert_eq!(taken(&large).losers.len(), 2);
         assert_eq!(Siblings::decode(Bytes::from_static(b"nonsense")), Siblings::default());
     }

@@ -108,14 +108,14 @@ impl<'n> Asked<'n> {
 
     async fn execute(self, run: DataFn, request: &Request<'_>) -> Result<Reply, ErrorReply> {
         let inner = &*self.node.inner;
-        let mut left = TRIES;
+        let (mut left, mut bases) = (TRIES, HashMap::new());
         loop {
             if request.spec.is_write() && !inner.hybrid.is_bounded(inner.time.now()) {
                 let node = self.node.clone();
                 let raised = blocking(move || node.inner.raise_stamp_bound()).await;
                 raised.map_err(|error| error.error_reply())?;
             }
-            let (reply, writes) = self.evaluate_reading(run, request).await?;
+            let (reply, writes) = self.evaluate_reading(run, request, &mut bases).await?;
             left -= 1;
             // What was found there instead may change what the command says: it begins anew.
             if self.write(writes).await? || left == 0 {
@@ -124,11 +124,13 @@ impl<'n> Asked<'n> {
         }
     }
 
-    /// Evaluates a command, and reads what it needs.
+    /// Evaluates a command, and reads what it needs. `bases`: the versions that its writes are based on, since it was first tried: what it finds
+    /// there later was written at the same time.
     async fn evaluate_reading(
         self,
         run: DataFn,
         request: &Request<'_>,
+        bases: &mut HashMap<Bytes, u64>,
     ) -> Result<(Reply, Vec<(Bytes, Entry)>), ErrorReply> {
         let mut known = HashMap::new();
         let keeps_losers = keeps_losers(self.node, self.namespace.id());
@@ -140,7 +142,8 @@ impl<'n> Asked<'n> {
                 Ok((reply, mut writes)) => {
                     for (key, entry) in writes.iter_mut().filter(|_| keeps_losers) {
                         let seen = known.get(&key[..]).and_then(Option::as_ref);
-                        entry.base = Some(seen.map_or(0, |seen: &Entry| seen.version));
+                        let seen = seen.map_or(0, |seen: &Entry| seen.version);
+                        entry.base = Some(*bases.entry(key.clone()).or_insert(seen));
                     }
                     return Ok((reply, writes));
                 }

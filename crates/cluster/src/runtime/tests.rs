@@ -2,6 +2,7 @@
 
 mod all_keys;
 mod available;
+mod conflicts;
 mod one_shard;
 
 use super::moments;
