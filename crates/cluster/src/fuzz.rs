@@ -51,8 +51,7 @@ mod tests {
     fn no_bytes_make_a_reader_panic() {
         let changes = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(CHANGES);
         for (name, run) in TARGETS {
-            // A format without a corpus of its own has its own property tests.
-            for file in std::fs::read_dir(corpus(name)).into_iter().flatten() {
+            for file in std::fs::read_dir(corpus(name)).expect("every target has a corpus") {
                 let bytes = std::fs::read(file.expect("a name").path()).expect("a file");
                 run(&bytes);
                 for number in 0..changes {
@@ -69,15 +68,35 @@ mod tests {
         let whole = |name| std::fs::read(corpus(name).join("whole")).expect("a file");
         assert_eq!(transport::decode_all(&whole("frame")), Ok(7));
         assert_eq!(transport::decode_handshake(&whole("handshake")), Ok(()));
+        for (target, name, bytes) in files() {
+            let file = std::fs::read(corpus(target).join(&name)).expect("a file");
+            assert!(is_read(target, &name, file.clone().into()), "{target}/{name}");
+            assert_eq!(file, bytes, "{target}/{name} is what is written today");
+        }
+    }
+
+    /// Those of which there is one of each kind.
+    fn files() -> Vec<(&'static str, String, Vec<u8>)> {
+        [route::corpus(), shard::corpus()].concat()
+    }
+
+    fn is_read(target: &str, name: &str, bytes: Bytes) -> bool {
+        match target {
+            "forward_ask" => route::decode_ask(bytes).is_ok(),
+            "forward_answer" => route::decode_answer(bytes).is_ok(),
+            "shard_message" => shard::wire::decode(&bytes).is_ok(),
+            _ => shard::is_read(name, &bytes),
+        }
     }
 
     /// Writes the corpus anew: `cargo test -p kvorum-cluster write_corpus -- --ignored`.
     #[test]
     #[ignore = "it writes into the repository"]
     fn write_corpus() {
-        for (target, bytes) in transport::corpus() {
+        let whole = transport::corpus().map(|(target, bytes)| (target, "whole".to_owned(), bytes));
+        for (target, name, bytes) in whole.into_iter().chain(files()) {
             std::fs::create_dir_all(corpus(target)).unwrap();
-            std::fs::write(corpus(target).join("whole"), bytes).unwrap();
+            std::fs::write(corpus(target).join(name), bytes).unwrap();
         }
     }
 }

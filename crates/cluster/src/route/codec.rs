@@ -347,4 +347,4 @@ pub(crate) fn decode_answer(body: Bytes) -> Result<Answer> {
 
 #[cfg(test)]
 #[path = "codec_tests.rs"]
-mod tests;
+pub(super) mod tests;

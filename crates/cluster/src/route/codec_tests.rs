@@ -78,6 +78,67 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
+/// One of each, by name.
+fn asks() -> Vec<(&'static str, Work<Bytes>)> {
+    let word = |word: &'static str| Bytes::from_static(word.as_bytes());
+    let commands =
+        || vec![vec![word("SET"), word("key"), word("value")], vec![word("GET"), word("")], Vec::new()];
+    let some = |text| Some(word(text));
+    let page = Work::Page {
+        after: some("after"),
+        looked_at_max: 10,
+        pattern: some("k*"),
+        type_name: some("string"),
+    };
+    vec![
+        ("commands", Work::Commands(commands())),
+        (
+            "transaction",
+            Work::Transaction { watched: vec![(word("key"), u64::MAX), (word(""), 0)], commands: commands() },
+        ),
+        ("versions", Work::Versions(vec![word("a"), word("b")])),
+        ("clear", Work::Clear),
+        ("page", page),
+        ("keys", Work::Keys(word("*"))),
+        ("count", Work::Count),
+        ("random_key", Work::RandomKey),
+        ("scan", Work::Scan(vec![word("SCAN"), word("7"), word("COUNT"), word("10")])),
+        ("held", Work::Held { op: 7 << 40, wanted: Holders { leader: true, others: 2 } }),
+    ]
+}
+
+/// One of each, by name.
+fn answers() -> Vec<(&'static str, Answer)> {
+    let list = Reply::Array(vec![Reply::Integer(-7), Reply::Nil, Reply::Set(vec![Reply::bulk("member")])]);
+    let map = Reply::Map(vec![(Reply::bulk("field"), Reply::Double(0.5)), (Reply::Ok, Reply::Boolean(true))]);
+    let texts = vec![Reply::Simple("PONG".into()), Reply::Verbatim("text".into()), Reply::NilArray];
+    let error = Reply::Error(ErrorReply::new("ERR why"));
+    let replies = [list, map, Reply::Array(texts), error].map(Said::Reply);
+    let all = replies.into_iter().chain([Said::Again, Said::Unknown]).collect();
+    vec![
+        ("said", Answer::Said { last: 9 << 40, all }),
+        ("changed", Answer::Changed),
+        ("versions", Answer::Versions(vec![0, u64::MAX])),
+        ("page", Answer::Page { next: Some("next".into()), keys: vec!["a".into(), Bytes::new()] }),
+        ("count", Answer::Count(3)),
+        ("held", Answer::Held(Holders { leader: false, others: 1 })),
+        ("not_here", Answer::NotHere(Some(StoreId(5)))),
+        ("refused", Answer::Refused("why".to_owned())),
+    ]
+}
+
+/// What the readers are tried with: a target of `fuzz/`, a name, and the bytes.
+pub(crate) fn corpus() -> Vec<(&'static str, String, Vec<u8>)> {
+    let ask = |(name, work): (&str, Work<Bytes>)| {
+        let (shard, request_id) = (ShardId { namespace: 7, place: 3 }, Some("request".into()));
+        let bytes = encode(&Ask { shard, patience_ms: 1000, request_id, work });
+        ("forward_ask", name.to_owned(), bytes.to_vec())
+    };
+    let answer =
+        |(name, answer): (&str, Answer)| ("forward_answer", name.to_owned(), answer.encode().to_vec());
+    asks().into_iter().map(ask).chain(answers().into_iter().map(answer)).collect()
+}
+
 fn encode(ask: &Ask) -> Bytes {
     encode_ask(ask.shard, ask.patience_ms, ask.request_id.as_deref(), &ask.work)
 }

@@ -18,6 +18,8 @@ mod under_way;
 mod whole;
 
 pub(crate) use bytes::Reader;
+#[cfg(test)]
+pub(crate) use codec::tests::corpus;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::{decode_answer, decode_ask};
 pub(crate) use door::answer;

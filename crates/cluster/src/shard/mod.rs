@@ -12,6 +12,8 @@
 mod bytes_in;
 mod carry;
 mod config;
+#[cfg(test)]
+mod corpus;
 mod durable;
 mod floors;
 mod held;
@@ -35,6 +37,8 @@ mod writes;
 
 pub use crate::latch::ShardId;
 pub use config::MemberConfig;
+#[cfg(test)]
+pub(crate) use corpus::{corpus, is_read};
 pub use jobs::{Job, JobDone};
 pub use member::Member;
 pub use open::MemberParts;

@@ -9,6 +9,8 @@ mod serve;
 mod source;
 
 pub(super) use piece::check as check_piece;
+#[cfg(test)]
+pub(super) use piece::one_of_each;
 pub(super) use receive::{ReceiveJob, Received};
 pub(super) use receiver::{Receiver, Work};
 pub(super) use serve::Sources;

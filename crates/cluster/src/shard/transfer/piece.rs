@@ -180,6 +180,20 @@ fn name(reader: &mut Reader<'_>) -> Result<String, Expected> {
     if is_number { Ok(name.to_owned()) } else { Err("the name of a table or blob file") }
 }
 
+/// A piece of each way.
+#[cfg(test)]
+pub(in crate::shard) fn one_of_each(payload: &Payload) -> [(Way, Bytes); 3] {
+    let mut items = PieceOut::new();
+    items.item(OpId::from_version(4), b"note", payload);
+    let mut delta = PieceOut::new();
+    delta.clears(&[3]);
+    payload.writes().for_each(|write| delta.entry(9, &write));
+    let mut files = PieceOut::new();
+    files.list([("000000000007.sst", 3)].into_iter());
+    files.chunk(0, 0, b"abc", Some(17));
+    [(Way::Items, items.finish(true)), (Way::Delta, delta.finish(false)), (Way::Files, files.finish(false))]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,23 +205,15 @@ mod tests {
         let mut writes = Writes::new();
         writes.put(b"k", b"v", Attributes::default());
         let payload = writes.finish();
-        let mut out = PieceOut::new();
-        out.item(OpId::from_version(4), b"note", &payload);
-        let piece = out.finish(true);
+        let [(_, piece), (_, of_delta), (_, of_files)] = one_of_each(&payload);
         assert!(is_last(&piece));
         let back = items(&piece).unwrap();
         assert_eq!((back.len(), back[0].op, &back[0].payload), (1, OpId::from_version(4), &payload));
 
-        let mut out = PieceOut::new();
-        out.clears(&[3]);
-        payload.writes().for_each(|write| out.entry(9, &write));
-        let back = delta(&out.finish(false)).unwrap();
+        let back = delta(&of_delta).unwrap();
         assert_eq!((back.clears, back.entries.len()), (vec![3], 1));
 
-        let mut out = PieceOut::new();
-        out.list([("000000000007.sst", 3)].into_iter());
-        out.chunk(0, 0, b"abc", Some(17));
-        let back = files(&out.finish(false)).unwrap();
+        let back = files(&of_files).unwrap();
         assert_eq!(back.list.unwrap(), [("000000000007.sst".to_owned(), 3)]);
         assert_eq!((back.chunks[0].hash, &back.chunks[0].bytes[..]), (Some(17), &b"abc"[..]));
     }

@@ -9,7 +9,7 @@
 mod decode;
 mod encode;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::bytes_in::{Expected, Reader};
 use crate::latch::ShardId;

@@ -182,6 +182,16 @@ fn bytes_of(message: &ShardMessage) -> Bytes {
     out.freeze()
 }
 
+/// What the reader is tried with: one message of each kind.
+pub(in crate::shard) fn corpus() -> Vec<(&'static str, String, Vec<u8>)> {
+    let mut draw = Draw(fastrand::Rng::with_seed(14));
+    let one = |kind| {
+        let message = ShardMessage { message: draw.message(kind), payload: Bytes::new() };
+        ("shard_message", format!("kind-{kind:02}"), bytes_of(&message).to_vec())
+    };
+    (kind::GATHER..=kind::FENCE).map(one).collect()
+}
+
 #[test]
 fn every_message_comes_back_from_its_bytes() {
     let mut draw = Draw(fastrand::Rng::with_seed(11));
