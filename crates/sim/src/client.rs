@@ -191,8 +191,18 @@ impl Clients {
         self.list.iter().find(|client| !is_done(client)).map(|client| client.id)
     }
 
+    /// What a client wanted to happen is due. Requests are the nodes' to take.
+    pub(crate) fn go_on(&mut self, later: &Later, scene: &mut Scene<'_>) {
+        match *later {
+            Later::Turn { client } => self.turn(client, scene),
+            Later::Retry { client } => self.again(client, scene),
+            Later::Timeout { client, attempt } => self.answers(client, attempt, Reply::Unknown, scene),
+            Later::Asks { .. } => {}
+        }
+    }
+
     /// A client looks whether its next deed is due.
-    pub(crate) fn turn(&mut self, client: u32, scene: &mut Scene<'_>) {
+    fn turn(&mut self, client: u32, scene: &mut Scene<'_>) {
         let me = &mut self.list[client as usize];
         if me.doing.is_some() {
             return;
@@ -288,7 +298,7 @@ impl Clients {
     }
 
     /// It is time to try again.
-    pub(crate) fn again(&mut self, client: u32, scene: &mut Scene<'_>) {
+    fn again(&mut self, client: u32, scene: &mut Scene<'_>) {
         if self.list[client as usize].doing.as_ref().is_some_and(|doing| doing.attempt == 0) {
             self.attempt(client, scene);
         }

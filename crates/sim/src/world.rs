@@ -168,15 +168,7 @@ impl World {
             Event::Hears(report) => self.control.hear(report),
             Event::Collect => self.collect(),
             Event::Client(Later::Asks { node, request }) => self.asks(node, request),
-            Event::Client(Later::Turn { client }) => {
-                self.with_clients(|all, scene| all.turn(client, scene));
-            }
-            Event::Client(Later::Retry { client }) => {
-                self.with_clients(|all, scene| all.again(client, scene));
-            }
-            Event::Client(Later::Timeout { client, attempt }) => {
-                self.with_clients(|all, scene| all.answers(client, attempt, Reply::Unknown, scene));
-            }
+            Event::Client(later) => self.with_clients(|all, scene| all.go_on(&later, scene)),
             Event::Answers { client, attempt, reply } => {
                 self.with_clients(|all, scene| all.answers(client, attempt, reply, scene));
             }

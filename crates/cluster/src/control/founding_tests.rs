@@ -1,9 +1,9 @@
 //! Foundings under bad weather: messages late and lost, nodes that stop and start again, in any order. Then the weather ends, and all must
 //! get to one map. `SEEDS=500` runs more of them, `SEED=n` only one.
 
-use super::Map;
 use super::mesh::{Machine, Mesh, peers};
 use super::message::Standing;
+use super::{Bootstrap, Map};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -81,9 +81,7 @@ async fn found(seed: u64) {
         clusters.insert(map.cluster);
     }
     assert_eq!(clusters.len(), 1, "seed {seed}: {clusters:?}");
-    for machine in &mut machines {
-        machine.stop().await;
-    }
+    stop_all(&mut machines).await;
 }
 
 #[test]
@@ -107,30 +105,50 @@ async fn until(what: &str, is: impl Fn() -> bool) {
     panic!("never: {what}");
 }
 
+/// Three machines with these store ids, and the list of all.
+fn three(mesh: &Mesh, stores: [u64; 3]) -> ([Machine; 3], Bootstrap) {
+    let names = ["a", "b", "c"];
+    let machines = [0, 1, 2].map(|at| mesh.machine(names[at], stores[at]));
+    let list = peers(&machines.iter().collect::<Vec<_>>());
+    (machines, list)
+}
+
+async fn start_all(machines: &mut [Machine], list: &Bootstrap) {
+    for machine in machines {
+        machine.start(list.clone()).await;
+    }
+}
+
+async fn stop_all(machines: &mut [Machine]) {
+    for machine in machines {
+        machine.stop().await;
+    }
+}
+
+/// The second of them has voted, and nothing but votes has gone from one to another.
+async fn stuck_behind_the_vote(mesh: &Mesh) -> ([Machine; 3], Bootstrap) {
+    let (mut machines, list) = three(mesh, [10, 20, 30]);
+    mesh.set_only(Some("Vote"));
+    start_all(&mut machines, &list).await;
+    until("b votes", || machines[1].control().0.has_voted()).await;
+    (machines, list)
+}
+
 #[test]
 fn who_voted_and_stopped_before_the_log_reached_it_takes_part_again() {
     run(async {
         let mesh = Mesh::new();
-        let (mut a, mut b, mut c) = (mesh.machine("a", 10), mesh.machine("b", 20), mesh.machine("c", 30));
-        let list = peers(&[&a, &b, &c]);
-        mesh.set_only(Some("Vote"));
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.start(list.clone()).await;
-        }
-        until("b votes", || b.control().0.has_voted()).await;
-        assert!(has_begun(&a) && !has_begun(&b), "the vote comes before the log");
-        b.stop().await;
-        c.stop().await;
+        let (mut machines, list) = stuck_behind_the_vote(&mesh).await;
+        assert!(has_begun(&machines[0]) && !has_begun(&machines[1]), "the vote comes before the log");
+        stop_all(&mut machines[1..]).await;
         mesh.set_only(None);
-        b.start(list.clone()).await;
-        for machine in [&a, &b] {
+        machines[1].start(list.clone()).await;
+        for machine in &machines[..2] {
             machine.sees("a map without the third", |map| map.is_founded()).await;
         }
-        c.start(list).await;
-        c.sees("the map", |map| map.is_founded()).await;
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.stop().await;
-        }
+        machines[2].start(list).await;
+        machines[2].sees("the map", |map| map.is_founded()).await;
+        stop_all(&mut machines).await;
     });
 }
 
@@ -138,29 +156,17 @@ fn who_voted_and_stopped_before_the_log_reached_it_takes_part_again() {
 fn who_voted_for_a_disk_that_is_gone_begins_no_log_and_another_does() {
     run(async {
         let mesh = Mesh::new();
-        let (mut a, mut b, mut c) = (mesh.machine("a", 10), mesh.machine("b", 20), mesh.machine("c", 30));
-        let list = peers(&[&a, &b, &c]);
-        mesh.set_only(Some("Vote"));
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.start(list.clone()).await;
-        }
-        until("b votes", || b.control().0.has_voted()).await;
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.stop().await;
-        }
+        let (mut machines, list) = stuck_behind_the_vote(&mesh).await;
+        stop_all(&mut machines).await;
         mesh.set_only(None);
         // The only log is gone; the lowest of the stores that are left has voted for it.
-        a.wipe(40);
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.start(list.clone()).await;
-        }
-        for machine in [&a, &b, &c] {
+        machines[0].wipe(40);
+        start_all(&mut machines, &list).await;
+        for machine in &machines {
             let map = machine.sees("a map", |map| map.is_founded() && map.voters.len() == 3).await;
-            assert!(map.nodes.contains_key(&a.store_id));
+            assert!(map.nodes.contains_key(&machines[0].store_id));
         }
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.stop().await;
-        }
+        stop_all(&mut machines).await;
     });
 }
 
@@ -168,22 +174,19 @@ fn who_voted_for_a_disk_that_is_gone_begins_no_log_and_another_does() {
 fn who_hears_of_its_peers_only_after_one_has_begun_takes_part_all_the_same() {
     run(async {
         let mesh = Mesh::new();
-        let (mut a, mut b, mut c) = (mesh.machine("a", 30), mesh.machine("b", 10), mesh.machine("c", 20));
-        let list = peers(&[&a, &b, &c]);
-        mesh.set_mute(&a, &[&b, &c], true);
-        mesh.set_mute(&c, &[&a, &b], true);
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.start(list.clone()).await;
-        }
+        let (mut machines, list) = three(&mesh, [30, 10, 20]);
+        let set_mute = |[a, b, c]: &[Machine; 3], is_mute| {
+            mesh.set_mute(a, &[b, c], is_mute);
+            mesh.set_mute(c, &[a, b], is_mute);
+        };
+        set_mute(&machines, true);
+        start_all(&mut machines, &list).await;
         // The lowest store id meets all the others, new as it is, and begins; they have met nobody.
-        until("it begins", || has_begun(&b)).await;
-        mesh.set_mute(&a, &[&b, &c], false);
-        mesh.set_mute(&c, &[&a, &b], false);
-        for machine in [&a, &b, &c] {
+        until("it begins", || has_begun(&machines[1])).await;
+        set_mute(&machines, false);
+        for machine in &machines {
             machine.sees("one cluster", |map| map.is_founded() && map.voters.len() == 3).await;
         }
-        for machine in [&mut a, &mut b, &mut c] {
-            machine.stop().await;
-        }
+        stop_all(&mut machines).await;
     });
 }

@@ -245,20 +245,26 @@ fn three_nodes_found_a_cluster_and_keep_what_each_leader_took() {
     });
 }
 
+/// Two nodes go on after the third, which led, has died: the keys that were written before and after, and which node it was.
+async fn without_a_leader() -> (World, Vec<Vec<u8>>, usize) {
+    let mut world = World::new(3);
+    world.settle().await;
+    let keys = keys(48);
+    for key in &keys {
+        world.put(key, b"before").await;
+    }
+    let victim = world.leader(&keys[0]).unwrap();
+    drop(world.nodes[victim].take());
+    for key in &keys {
+        world.put(key, b"after").await;
+    }
+    (world, keys, victim)
+}
+
 #[test]
 fn a_leader_that_dies_takes_nothing_with_it() {
     run(async {
-        let mut world = World::new(3);
-        world.settle().await;
-        let keys = keys(48);
-        for key in &keys {
-            world.put(key, b"before").await;
-        }
-        let victim = world.leader(&keys[0]).unwrap();
-        drop(world.nodes[victim].take());
-        for key in &keys {
-            world.put(key, b"after").await;
-        }
+        let (mut world, keys, victim) = without_a_leader().await;
         world.open(victim);
         world.settle().await;
         for key in &keys {
@@ -270,17 +276,7 @@ fn a_leader_that_dies_takes_nothing_with_it() {
 #[test]
 fn shards_rest_though_a_node_is_dead() {
     run(async {
-        let mut world = World::new(3);
-        world.settle().await;
-        let keys = keys(48);
-        for key in &keys {
-            world.put(key, b"before").await;
-        }
-        let victim = world.leader(&keys[0]).unwrap();
-        drop(world.nodes[victim].take());
-        for key in &keys {
-            world.put(key, b"after").await;
-        }
+        let (world, _, _) = without_a_leader().await;
         for node in world.running() {
             let cluster = node.inner.cluster.get().unwrap();
             let is_ticked = |shard| node.inner.shard(shard).unwrap().is_ticked();

@@ -296,15 +296,7 @@ impl World {
             Event::Beat { node, boot } => self.beat(node, boot),
             Event::Heartbeat { from, to, beat } => self.heartbeat(from, to, beat),
             Event::Client(Later::Asks { node, request }) => self.asks(node, request),
-            Event::Client(Later::Turn { client }) => {
-                self.with_clients(|all, scene| all.turn(client, scene));
-            }
-            Event::Client(Later::Retry { client }) => {
-                self.with_clients(|all, scene| all.again(client, scene));
-            }
-            Event::Client(Later::Timeout { client, attempt }) => {
-                self.with_clients(|all, scene| all.answers(client, attempt, Reply::Unknown, scene));
-            }
+            Event::Client(later) => self.with_clients(|all, scene| all.go_on(&later, scene)),
             Event::Answers { client, attempt, reply } => {
                 self.with_clients(|all, scene| all.answers(client, attempt, reply, scene));
             }
