@@ -291,13 +291,16 @@ mod tests {
             Report::LearnerReady { shard: SHARD, epoch, store: B },
         ];
         assert!(detector.beat(A, Beat { reports: reports.clone(), ..beat(1, 1) }, 10));
-        assert!(!detector.beat(A, Beat { reports, ..beat(1, 2) }, 20), "nothing new");
+        let slow = Beat { reports, sync_micros: 400_000, ..beat(1, 2) };
+        assert!(!detector.beat(A, slow, 20), "nothing new");
         let view = detector.view(20);
+        assert_eq!(view.sync_micros, BTreeMap::from([(A, 400_000)]));
         assert_eq!(view.led[&SHARD][&A], epoch);
         assert_eq!(view.wants[&SHARD][&A], (epoch, Ask::NoCommit));
         assert_eq!(view.missing[&SHARD][&A], (epoch, OpId::ZERO));
         assert_eq!(view.ready[&SHARD][&B], epoch);
-        assert!(detector.view(20 + DEAD_AFTER_MICROS).led.is_empty());
+        let silent = detector.view(20 + DEAD_AFTER_MICROS);
+        assert!(silent.led.is_empty() && silent.sync_micros.is_empty());
         assert!(detector.beat(A, beat(1, 3), 30));
         assert!(detector.view(30).led.is_empty());
     }

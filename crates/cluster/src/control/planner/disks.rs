@@ -12,7 +12,7 @@ const SLOW_MICROS_MIN: u64 = 100_000;
 const SLOW_TIMES: u64 = 8;
 
 /// For so long without a break: a compaction or a neighbour on the same device may slow down any disk for a moment.
-pub(super) const SLOW_FOR_MICROS: u64 = 3_000_000;
+const SLOW_FOR_MICROS: u64 = 3_000_000;
 
 /// Nodes with slow disks, and since when.
 #[derive(Debug, Default)]
