@@ -5,19 +5,25 @@
 
 mod anti_entropy;
 mod conflicts;
+mod coordinating;
 mod coordinator;
 mod counts;
 mod hints;
 mod keyspace;
 #[cfg(test)]
 mod loss;
+mod mailbox;
 mod marks;
 mod mend;
+mod message;
 mod order;
 mod planted;
 mod range;
 mod rebuild;
 mod replica;
+mod replying;
+mod requests;
+mod resting;
 mod serve;
 mod shell;
 #[cfg(test)]

@@ -4,9 +4,12 @@ use super::counts::{self, Counts};
 use super::hints::{Hint, Hints};
 use super::marks::Marks;
 use super::replica::{Refusal, Replica};
+use super::replying::Busy;
+use super::requests::Requests;
+use super::resting::Resting;
 use super::standing::Standing;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
-use super::{Answer, Ask, Coordination, Entry, Input, Operation, Order, Outcome, Step};
+use super::{Answer, Ask, Operation, Order};
 use crate::commit::Commit;
 use crate::control::Control;
 use crate::entity::blocking;
@@ -23,17 +26,16 @@ use kvorum_engine::{Durability, Sequence};
 use kvorum_model::slot;
 use kvorum_sync::{Lane, StoreId};
 use parking_lot::Mutex;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How long the replicas of a request may take.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How long to wait before a node is asked again that does not know the same nodes yet, or is being rebuilt.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Hints kept for each node that is away, in bytes.
 const HINTS_BYTES_MAX: u64 = 64 << 20;
@@ -60,6 +62,13 @@ pub(crate) struct Shell {
     pub(super) lacks: Notify,
     pub(super) counts: Counts,
     pub(super) marks: Mutex<Marks>,
+    /// What this node coordinates.
+    pub(super) requests: Requests,
+    /// What it answers once it is durable.
+    pub(super) resting: Resting,
+    pub(super) busy: Busy,
+    /// Nodes to which a connection broke since it was looked at.
+    pub(super) lost: (Mutex<Vec<StoreId>>, Notify),
     /// Calls under way, to each node.
     calls: Mutex<HashMap<StoreId, usize>>,
 }
@@ -97,7 +106,7 @@ impl Frame {
         Frame { durability, is_patient: true, ..Frame::own(namespace, order) }
     }
 
-    fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         Head { namespace: self.namespace, nodes: self.order.print(), durability: self.durability }
     }
 }
@@ -122,6 +131,10 @@ impl Shell {
             lacks: Notify::new(),
             counts: Counts::default(),
             marks: Mutex::default(),
+            requests: Requests::default(),
+            resting: Resting::default(),
+            busy: Busy::default(),
+            lost: Default::default(),
             calls: Mutex::default(),
         }))
     }
@@ -149,136 +162,7 @@ impl Shell {
         Some(Node { inner: self.node.upgrade()? })
     }
 
-    /// Coordinates a request. It goes on when the client was answered, and when it went away.
-    ///
-    /// Fails with [`Error::TooFew`].
-    pub(crate) async fn coordinate(self: &Arc<Self>, wanted: Wanted) -> Result<Outcome> {
-        let (tell, told) = oneshot::channel();
-        let ack = wanted.ack.into();
-        tokio::spawn(Arc::clone(self).drive(wanted, tell));
-        match told.await.map_err(|_| Error::Unknown("the node ends".into()))? {
-            Outcome::Written { newer: Some(newer) } => {
-                counts::add(&self.counts.superseded, 1);
-                Ok(Outcome::Written { newer: Some(newer) })
-            }
-            Outcome::TooFew { at_most } => Err(Error::TooFew { at_most: at_most.into(), wanted: ack }),
-            outcome => Ok(outcome),
-        }
-    }
-
-    async fn drive(self: Arc<Self>, wanted: Wanted, tell: oneshot::Sender<Outcome>) {
-        let deadline = Instant::now() + ANSWER_TIME_MAX;
-        let mut timer = pin!(tokio::time::sleep_until(deadline));
-        loop {
-            let frame = Frame::patient(wanted.namespace, &self.order(), wanted.durability);
-            let (outcome, rest) = self.until_told(&wanted, &frame, timer.as_mut()).await;
-            // The nodes changed meanwhile: others may have to be asked. Writing the same version once more does no harm.
-            let again = matches!(outcome, Outcome::TooFew { .. }) && !rest.timed_out;
-            if again && self.order().print() != frame.order.print() {
-                continue;
-            }
-            let _ = tell.send(outcome);
-            return self.finish(&wanted, &frame, rest, timer.as_mut()).await;
-        }
-    }
-
-    /// Asks until the outcome is known.
-    async fn until_told(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        frame: &Frame,
-        mut timer: Pin<&mut Sleep>,
-    ) -> (Outcome, Rest) {
-        let Wanted { key, operation, ack, .. } = wanted;
-        let (coordination, steps) =
-            Coordination::begin(key.clone(), slot(key), operation.clone(), *ack, &frame.order);
-        // As many answers as there are replicas.
-        let (heard, hear) = mpsc::unbounded_channel();
-        let mut rest = Rest { coordination, heard, hear, left: Vec::new(), timed_out: false };
-        let mut told = self.carry_out(wanted, frame, steps, &mut rest);
-        loop {
-            if let Some(outcome) = told {
-                return (outcome, rest);
-            }
-            if rest.coordination.is_over() {
-                return (Outcome::TooFew { at_most: 0 }, rest);
-            }
-            told = self.next(wanted, frame, &mut rest, timer.as_mut()).await;
-        }
-    }
-
-    /// What is left to do when the client was told: others are to hear of it, too.
-    async fn finish(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        frame: &Frame,
-        mut rest: Rest,
-        mut timer: Pin<&mut Sleep>,
-    ) {
-        loop {
-            for (to, entry) in std::mem::take(&mut rest.left) {
-                self.keep_hint(Hint { to, namespace: wanted.namespace, key: wanted.key.clone(), entry })
-                    .await;
-            }
-            if rest.coordination.is_over() {
-                return;
-            }
-            self.next(wanted, frame, &mut rest, timer.as_mut()).await;
-        }
-    }
-
-    async fn next(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        frame: &Frame,
-        rest: &mut Rest,
-        timer: Pin<&mut Sleep>,
-    ) -> Option<Outcome> {
-        let input = tokio::select! {
-            Some(input) = rest.hear.recv() => input,
-            () = timer => Input::Deadline,
-        };
-        rest.timed_out |= input == Input::Deadline;
-        let steps = rest.coordination.step(input);
-        self.carry_out(wanted, frame, steps, rest)
-    }
-
-    fn carry_out(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        frame: &Frame,
-        steps: Vec<Step>,
-        rest: &mut Rest,
-    ) -> Option<Outcome> {
-        let mut told = None;
-        for step in steps {
-            let (shell, frame) = (Arc::clone(self), frame.clone());
-            match step {
-                Step::Ask(to, ask) => {
-                    let heard = rest.heard.clone();
-                    tokio::spawn(async move {
-                        let answer = shell.ask(&frame, to, ask).await;
-                        let _ = heard.send(match answer {
-                            Some(answer) => Input::Answered(to, answer),
-                            None => Input::Failed(to),
-                        });
-                    });
-                }
-                Step::Done(outcome) => told = Some(outcome),
-                Step::Hint(to, entry) => rest.left.push((to, entry)),
-                Step::Repair(to, entry) => {
-                    counts::add(&self.counts.repaired, 1);
-                    let key = wanted.key.clone();
-                    tokio::spawn(async move {
-                        shell.ask(&frame, to, Ask::Write { key, entry }).await;
-                    });
-                }
-            }
-        }
-        told
-    }
-
-    async fn keep_hint(&self, hint: Hint) {
+    pub(super) async fn keep_hint(&self, hint: Hint) {
         let hints = Arc::clone(&self.hints);
         match blocking(move || hints.lock().add(&hint)).await {
             Ok(Some(_)) => counts::add(&self.counts.hinted, 1),
@@ -313,18 +197,23 @@ impl Shell {
             .inspect_err(|error| tracing::debug!(store = to.0, %error, "a replica did not answer"))
             .ok()
             .filter(|answer| !matches!(answer, Answer::OtherNodes | Answer::Rebuilding))?;
-        let version = match &answer {
+        self.heard(&answer);
+        Some(answer)
+    }
+
+    /// What this node gives next is above all that it has seen.
+    pub(super) fn heard(&self, answer: &Answer) {
+        let version = match answer {
             Answer::Stored { newer, .. } => *newer,
             Answer::Found(Some(entry)) => entry.version,
             _ => 0,
         };
-        // What this node gives next is above all that it has seen.
-        if let Some(inner) = self.node.upgrade()
+        if version > 0
+            && let Some(inner) = self.node.upgrade()
             && version <= ceiling(&inner)
         {
             inner.hybrid.observe(version);
         }
-        Some(answer)
     }
 
     async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask, until: Instant) -> Result<Answer, String> {
@@ -362,9 +251,14 @@ impl Shell {
     }
 
     /// Does what is asked, and waits until it is durable. What needs no disk is done at once.
-    async fn answer_here(self: &Arc<Self>, from: StoreId, frame: &Frame, ask: Ask) -> Result<Answer> {
-        let Frame { namespace, order, durability, .. } = frame;
-        let (namespace, asked) = (*namespace, *durability);
+    pub(super) async fn answer_here(
+        self: &Arc<Self>,
+        from: StoreId,
+        frame: &Frame,
+        ask: Ask,
+    ) -> Result<Answer> {
+        let Frame { namespace, order, .. } = frame;
+        let namespace = *namespace;
         let node = self.node().ok_or_else(|| Error::Unknown("the node ends".into()))?;
         if let Ask::MemberDigest { place, at, expired_ms } = ask {
             let shard = ShardId { namespace, place };
@@ -375,30 +269,22 @@ impl Shell {
         if let Some(remembered) = self.remembered(namespace, &ask) {
             return Ok(remembered);
         }
-        let known = self.replicas.lock().get(&namespace).cloned();
-        if known.is_none() && ask == Ask::Standing && is_unused(&node, namespace) {
+        if ask == Ask::Standing
+            && is_unused(&node, namespace)
+            && !self.replicas.lock().contains_key(&namespace)
+        {
             return Ok(Answer::Standing { floor: 0, doubts: false, is_unused: true });
         }
-        let quick = known.filter(|_| is_kept(&node, namespace)).and_then(|replica| {
-            replica.set_keeps_losers(keeps_losers(&node, namespace));
-            let answered = replica.handle_cached(&ask, order, ceiling(&node.inner))?;
-            observe(&node, &ask);
-            Some(answered)
-        });
-        let (answer, rests_on) = match quick {
-            Some(Ok(answered)) => answered,
-            Some(Err(Refusal::Rebuilding)) => return Ok(Answer::Rebuilding),
-            Some(Err(refusal)) if !matches!(&refusal, Refusal::Storage(Error::Busy { .. })) => {
-                return Err(refused(refusal));
-            }
-            _ => {
+        let (answer, rests_on) = match self.quick(&node, frame, &ask) {
+            Quick::Answer(answer, rests_on) => (answer, rests_on),
+            Quick::Refused(Refusal::Rebuilding) => return Ok(Answer::Rebuilding),
+            Quick::Refused(refusal) => return Err(refused(refusal)),
+            Quick::Slow => {
                 let (shell, node, order) = (Arc::clone(self), node.clone(), Arc::clone(order));
                 blocking(move || shell.answer_waiting(&node, from, namespace, &ask, &order)).await?
             }
         };
-        let own = node.durability();
-        let kept = node.inner.namespaces.get(namespace);
-        let durability = kept.map_or(Durability::Synced, |kept| kept.durability(asked, own));
+        let durability = durability_of(&node, frame);
         let commit = Commit { node, sequence: rests_on, durability };
         if commit.is_done() {
             return Ok(answer);
@@ -410,6 +296,21 @@ impl Shell {
             blocking(move || commit.wait()).await?;
         }
         Ok(answer)
+    }
+
+    /// Does what is asked if it needs no disk, and does not wait for the answer to be durable.
+    pub(super) fn quick(&self, node: &Node, frame: &Frame, ask: &Ask) -> Quick {
+        let known = self.replicas.lock().get(&frame.namespace).cloned();
+        let Some(replica) = known.filter(|_| is_kept(node, frame.namespace)) else { return Quick::Slow };
+        replica.set_keeps_losers(keeps_losers(node, frame.namespace));
+        match replica.handle_cached(ask, &frame.order, ceiling(&node.inner)) {
+            None | Some(Err(Refusal::Storage(Error::Busy { .. }))) => Quick::Slow,
+            Some(Ok((answer, rests_on))) => {
+                observe(node, ask);
+                Quick::Answer(answer, rests_on)
+            }
+            Some(Err(refusal)) => Quick::Refused(refusal),
+        }
     }
 
     /// As [`Shell::answer_here`], but blocks, and does not wait for the answer to be durable.
@@ -459,14 +360,13 @@ impl Shell {
     }
 }
 
-/// A request whose client was told, or not yet.
-struct Rest {
-    coordination: Coordination,
-    heard: mpsc::UnboundedSender<Input>,
-    hear: mpsc::UnboundedReceiver<Input>,
-    /// Hints that are still to be kept.
-    left: Vec<(StoreId, Entry)>,
-    timed_out: bool,
+/// What comes of a question at once.
+pub(super) enum Quick {
+    /// May be told once the sequence is durable.
+    Answer(Answer, Sequence),
+    Refused(Refusal),
+    /// The disk is needed, or room in the store.
+    Slow,
 }
 
 /// One of the calls to a node.
@@ -481,6 +381,12 @@ impl Drop for Counted<'_> {
             *count -= 1;
         }
     }
+}
+
+/// What a write must survive, and what a read rests on.
+pub(super) fn durability_of(node: &Node, frame: &Frame) -> Durability {
+    let kept = node.inner.namespaces.get(frame.namespace);
+    kept.map_or(Durability::Synced, |kept| kept.durability(frame.durability, node.durability()))
 }
 
 /// Whether there is such an available namespace.

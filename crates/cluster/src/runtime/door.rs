@@ -33,12 +33,13 @@ impl Door {
 }
 
 impl Handler for Door {
-    fn message(&self, from: StoreId, _lane: Lane, channel: Channel, body: Bytes) {
+    fn message(&self, from: StoreId, lane: Lane, channel: Channel, body: Bytes) {
         let Some(cluster) = self.cluster() else { return };
         match channel {
             Channel::Shard => cluster.deliver(from, &body),
             Channel::Control => cluster.control.handle_message(from, &body),
-            Channel::Forward | Channel::Entity => {
+            Channel::Entity => cluster.available.hear(from, lane, body),
+            Channel::Forward => {
                 tracing::warn!(%from, ?channel, "a message where only calls are understood: dropped");
             }
         }
@@ -68,6 +69,15 @@ impl Handler for Door {
     fn reachable(&self, store: StoreId, up: bool) {
         if let Some(cluster) = self.cluster() {
             cluster.reached.add(store, up);
+            if !up {
+                cluster.available.lost(store);
+            }
+        }
+    }
+
+    fn quiet(&self) {
+        if let Some(cluster) = self.cluster() {
+            cluster.available.flush();
         }
     }
 

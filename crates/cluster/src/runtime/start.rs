@@ -115,16 +115,28 @@ impl Cluster {
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
         let runtime = runtime.map_err(|error| failed("a runtime", &error))?;
         let (available, mut stopped) = (Arc::clone(&self.available), self.stopped.subscribe());
+        let (handle, settling, store) =
+            (runtime.handle().clone(), Arc::clone(&self.available), self.store.clone());
+        let settle = move || {
+            let _tasks = handle.enter();
+            settling.settle(&store);
+        };
         // Apart from the shards: comparing replicas reads much.
         let mend = move || {
             runtime.block_on(async move {
                 tokio::select! {
                     _ = stopped.wait_for(|stopped| *stopped) => {}
-                    () = available.mend() => {}
+                    () = Arc::clone(&available).mend() => {}
+                    () = Arc::clone(&available).watch_times() => {}
                 }
             });
         };
-        let threads = [spawn("log", pump)?, spawn("shards", shell)?, spawn("mending", mend)?];
+        let threads = [
+            spawn("log", pump)?,
+            spawn("shards", shell)?,
+            spawn("mending", mend)?,
+            spawn("entities", settle)?,
+        ];
         self.threads.lock().extend(threads);
         Ok(())
     }
@@ -149,6 +161,7 @@ impl Cluster {
         }
         self.transport.stop();
         self.pump.stop();
+        self.available.stop();
         self.jobs.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         if !OURS.get() {
