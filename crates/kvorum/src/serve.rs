@@ -132,7 +132,7 @@ fn say_ready(
             Bootstrap::Join(address) => format!("of the cluster of {address}"),
         };
         writeln!(out, "peer {peer}   node {name} {how}")?;
-        if cluster.secret.is_none() {
+        if cluster.secret.is_none() && cluster.tls.is_none() {
             writeln!(
                 out,
                 "WARNING: no cluster secret: whoever reaches {peer} can read and change everything (--cluster-secret-file FILE)"

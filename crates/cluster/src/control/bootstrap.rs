@@ -219,21 +219,21 @@ impl Inner {
         let cluster = self.arrival.lock().joined.as_ref().map(|joined| joined.cluster);
         let question = Question::Join { store: self.me, info: self.info.clone(), cluster };
         match self.ask::<Welcome>(address, &question, ASK_JOIN).await {
-            Some(Welcome::In { cluster, nodes }) => {
+            Ok(Welcome::In { cluster, nodes }) => {
                 let joined = Joined { cluster, nodes };
                 match self.remember(&joined).await {
                     Ok(()) => self.enter(&joined),
                     Err(error) => self.wait_for(&format!("the store takes no writes: {error}")),
                 }
             }
-            Some(Welcome::Refused(why)) => {
+            Ok(Welcome::Refused(why)) => {
                 self.trouble.send_replace(Some(format!("the cluster at {address} refuses this node: {why}")));
                 return false;
             }
-            Some(Welcome::Later(why)) => {
+            Ok(Welcome::Later(why)) => {
                 self.wait_for(&format!("the cluster at {address} is not ready: {why}"));
             }
-            None => self.wait_for(&format!("waiting for an answer from {address}")),
+            Err(why) => self.wait_for(&format!("waiting for an answer from {address}: {why}")),
         }
         true
     }
@@ -288,7 +288,7 @@ impl Inner {
     }
 
     async fn hello(&self, address: &str) -> Option<Introduction> {
-        self.ask(address, &Question::Hello, ASK).await
+        self.ask(address, &Question::Hello, ASK).await.ok()
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(
@@ -296,13 +296,13 @@ impl Inner {
         address: &str,
         question: &Question,
         deadline: Duration,
-    ) -> Option<T> {
-        let body = encode(question).ok()?;
+    ) -> Result<T, String> {
+        let body = encode(question)?;
         match self.links.ask(address, body, deadline).await {
-            Ok(answer) => decode(&answer).ok(),
+            Ok(answer) => decode(&answer),
             Err(error) => {
                 tracing::debug!(address, %error, "no answer");
-                None
+                Err(error.to_string())
             }
         }
     }

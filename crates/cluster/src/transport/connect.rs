@@ -4,7 +4,7 @@ use super::handshake::{
     Answer, GREETING_BYTES, Greeting, Hello, Purpose, Record, Side, is_proven, judge, judge_secrets, prove,
 };
 use super::lane::Io;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use super::types::{Identity, Secret};
 use bytes::Bytes;
 use kvorum_sync::StoreId;
@@ -187,6 +187,9 @@ async fn refuse(io: &mut dyn Io, reason: &str) {
 
 #[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn ended(error: io::Error) -> String {
+    if tls::is_cause(&error) {
+        return tls::failed(&error);
+    }
     format!("the connection ended during the handshake: {error}")
 }
 

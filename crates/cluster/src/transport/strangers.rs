@@ -60,8 +60,11 @@ async fn ask_now(
     let manners = core.manners();
     let wish = Wish { purpose: Purpose::Ask, session: 0, expected: None };
     let shaken = core.in_time(dial(&manners, &address, wish)).await;
-    let Shaken { mut io, hello } =
-        shaken.map_err(|reason| CallError::NotSent(format!("{address}: {reason}")))?;
+    let Shaken { mut io, hello } = shaken.map_err(|reason| {
+        core.complain(&address, &reason);
+        CallError::NotSent(format!("{address}: {reason}"))
+    })?;
+    core.is_content(&address);
     {
         let mut progress = progress.lock();
         if *progress == Progress::GivenUp {

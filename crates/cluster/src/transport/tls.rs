@@ -4,6 +4,8 @@ use super::lane::Io;
 use super::types::TlsSettings;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -11,6 +13,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// How long a node that is refused may take to read why.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Certificates at work.
 #[derive(Clone)]
@@ -67,13 +72,31 @@ impl Tls {
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> Result<Box<dyn Io>, String> {
-        let stream = self.acceptor.accept(stream).await.map_err(|error| failed(&error))?;
-        Ok(Box::new(stream))
+        match self.acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err((error, stream)) => {
+                let _told = tokio::time::timeout(FAREWELL_TIME_MAX, let_hear(stream)).await;
+                Err(failed(&error))
+            }
+        }
     }
 }
 
-fn failed(error: &std::io::Error) -> String {
+/// Waits for the other side to read why it is refused: closed at once, with something unread, the connection would be reset, and the reason lost.
+async fn let_hear(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+pub(super) fn failed(error: &std::io::Error) -> String {
     format!("TLS failed: {error}")
+}
+
+/// Whether it is TLS that failed: in its version 1.3 one side hears only with the first answer that its certificate is refused.
+pub(super) fn is_cause(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<tokio_rustls::rustls::Error>())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,12 +1,13 @@
 //! Three processes that form a cluster: any node takes any command, and killed ones lose nothing.
 
-use crate::process::{Client, Node, Reply};
+use crate::process::{Client, Log, Node, Reply, command_that_logs};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use tempfile::TempDir;
@@ -197,6 +198,48 @@ fn nodes_that_know_each_other_by_certificates_form_a_cluster() {
     let nodes = cluster.start_all();
     let acknowledged = write_all(nodes[0].resp);
     nodes.iter().for_each(|node| check(&mut node.connect(), &acknowledged));
+}
+
+#[test]
+fn strangers_are_refused_and_both_sides_say_why() {
+    let mut cluster = Cluster::new(2);
+    let folder = |name: &str| {
+        let dir = cluster.dir.path().join(name);
+        std::fs::create_dir(&dir).expect("a folder");
+        dir
+    };
+    let (ours, theirs) = (certificates(&folder("ours")), certificates(&folder("theirs")));
+    // Shows a certificate of another authority, and knows ours all the same.
+    let mut half = theirs.clone();
+    half[5].clone_from(&ours[5]);
+    cluster.flags = ours;
+    let own = ["--name", "n0", "--peer", &cluster.peers[0].to_string()];
+    let flags: Vec<&str> = own.into_iter().chain(cluster.flags.iter().map(String::as_str)).collect();
+    let (inside, mut log) = Node::start_that_logs(&cluster.data(0), &flags);
+    assert!(!inside.lines.iter().any(|line| line.starts_with("WARNING")), "{:?}", inside.lines);
+    let strangers: [(&[String], &[&str], &[&str]); 3] = [
+        (&theirs, &["TLS failed: invalid peer certificate"], &["TLS failed: received fatal alert"]),
+        (&half, &["TLS failed: received fatal alert"], &["TLS failed: invalid peer certificate"]),
+        (&[], &["speaks over TLS only"], &["speaks over TLS only"]),
+    ];
+    for (number, (flags, said, logged)) in strangers.into_iter().enumerate() {
+        let (at, through) = (cluster.peers[1].to_string(), cluster.peers[0].to_string());
+        let own = ["--name", "stranger", "--peer", &at, "--join", &through];
+        let flags: Vec<&str> = own.into_iter().chain(flags.iter().map(String::as_str)).collect();
+        let mut stranger = command_that_logs("warn", &cluster.data(number + 1), &flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        Log::of(&mut stranger).wait_for(&[&["no session with", &through], said].concat());
+        log.wait_for(&[&["no session with 127.0.0.1"], logged].concat());
+        stranger.kill().expect("a running process");
+        stranger.wait().expect("its end");
+    }
+    let status: serde_json::Value =
+        serde_json::from_slice(&inside.http("GET /v1/cluster", b"").raw).expect("JSON");
+    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(1), "{status}");
+    assert_eq!(patiently(&mut inside.connect(), &["SET", "k", "v"]), Reply::ok());
 }
 
 /// An authority and a certificate that it signed for 127.0.0.1; answers the flags that name them.

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 /// A running node. Killed (SIGKILL) when dropped.
 pub(crate) struct Node {
@@ -17,6 +17,11 @@ pub(crate) struct Node {
 
 /// The program with free ports on `data`, plus `flags`.
 pub(crate) fn command(data: &Path, flags: &[&str]) -> Command {
+    command_that_logs("error", data, flags)
+}
+
+/// As [`command`], with another level of logging.
+pub(crate) fn command_that_logs(level: &str, data: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvorum"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KVORUM_") {
@@ -24,7 +29,7 @@ pub(crate) fn command(data: &Path, flags: &[&str]) -> Command {
         }
     }
     command
-        .args(["--resp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "error", "--data"])
+        .args(["--resp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", level, "--data"])
         .arg(data)
         .args(flags);
     command
@@ -38,11 +43,19 @@ pub(crate) fn run(command: &mut Command) -> Output {
 impl Node {
     /// Starts a node and waits for its last start line.
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Node {
-        let mut child = command(data, flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        Node::spawn(&mut command(data, flags))
+    }
+
+    /// As [`Node::start`]; answers its warnings, too.
+    pub(crate) fn start_that_logs(data: &Path, flags: &[&str]) -> (Node, Log) {
+        let mut node = Node::spawn(command_that_logs("warn", data, flags).stderr(Stdio::piped()));
+        let log = Log::of(&mut node.child);
+        (node, log)
+    }
+
+    fn spawn(command: &mut Command) -> Node {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut out = BufReader::new(child.stdout.take().expect("a piped output"));
         let mut lines = Vec::new();
         while lines.last().is_none_or(|line: &String| !line.starts_with("stop with")) {
@@ -94,6 +107,29 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a process logs, from where it was read before.
+pub(crate) struct Log(BufReader<ChildStderr>);
+
+impl Log {
+    /// Of a process whose standard error is piped.
+    pub(crate) fn of(child: &mut Child) -> Log {
+        Log(BufReader::new(child.stderr.take().expect("a piped error output")))
+    }
+
+    /// Reads on until a line has all of these words.
+    pub(crate) fn wait_for(&mut self, words: &[&str]) {
+        let mut all = String::new();
+        loop {
+            let start = all.len();
+            let read = self.0.read_line(&mut all).expect("a line");
+            assert!(read > 0, "it ended without {words:?}: {all}");
+            if words.iter().all(|word| all[start..].contains(word)) {
+                return;
+            }
+        }
     }
 }
 

@@ -60,7 +60,10 @@ fn others_stay_outside() {
     // Trusts the others' authority, but shows a certificate that they do not trust.
     let half = TlsSettings { authority_file: tls.authority_file.clone(), ..other.clone() };
     let (inside, plain) = (node(1, Some(&tls)), node(2, None));
-    for (from, reason) in [(node(3, Some(&other)), "TLS failed"), (node(4, Some(&half)), "")] {
+    for (from, reason) in [
+        (node(3, Some(&other)), "TLS failed: invalid peer certificate"),
+        (node(4, Some(&half)), "TLS failed: received fatal alert"),
+    ] {
         let refused = ask(&from, &inside);
         assert!(matches!(&refused, Err(CallError::NotSent(text)) if text.contains(reason)), "{refused:?}");
     }
