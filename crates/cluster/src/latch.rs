@@ -237,6 +237,12 @@ impl Writer {
         is_ripe.then_some(op)
     }
 
+    /// Nothing above this op id was written; the one before the first of the epoch if nothing was.
+    pub(crate) fn last_op(&self) -> OpId {
+        let first = op_id(self.epoch, 0);
+        OpId::from_version(self.last.max(first))
+    }
+
     /// Nothing was written to the shard behind this sequence.
     pub(crate) fn sequence(&self) -> Sequence {
         self.sequence

@@ -5,6 +5,7 @@
 //! what needs one comes back as a [`Prefetch`], and replies that rest on undurable writes come with a [`Commit`].
 #![forbid(unsafe_code)]
 
+mod alone;
 mod available;
 pub mod backup;
 mod clock;

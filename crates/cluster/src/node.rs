@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::latch::{Shard, ShardId};
 use crate::namespace::NamespaceId;
 use crate::namespaces::{Namespaces, Table};
-use crate::prefetch::Prefetch;
+use crate::prefetch::{Fetched, Prefetch};
+use crate::route::has_scan;
 use crate::runtime::{Cluster, ClusterStatus};
-use crate::session::{Progress, Request, Session, Transaction, Watched};
+use crate::session::{Outcome, Progress, Request, Session, Transaction, Watched};
 use crate::settings::{Durability, NodeSettings};
 use crate::stats::NodeStats;
 use crate::system::System;
@@ -186,14 +187,20 @@ impl Node {
     }
 
     /// Executes `requests` in order on this thread, without waiting for a disk, and adds their replies to `replies`. `MULTI`, `SELECT` and
-    /// their like are not for here: only requests whose table entry runs on data or on the keyspace, or answers by itself.
+    /// their like are not for here: only requests whose table entry runs on data or on the keyspace, or answers by itself. On a node of a
+    /// cluster it executes what the node keeps alone, up to the first request that is for others, too: see [`Progress::elsewhere`].
     pub fn execute(
         &self,
         session: &mut Session,
         requests: &[Request<'_>],
         replies: &mut Vec<Reply>,
     ) -> Progress {
-        execute::execute(self, session, requests, replies)
+        let Some(hold) = self.inner.alone() else {
+            // What was read for them was read for this way of executing them.
+            session.resume(Fetched::default());
+            return Progress { elsewhere: true, ..Progress::default() };
+        };
+        execute::execute(self, session, requests, replies, &hold)
     }
 
     /// Executes `requests` as one: all or nothing, one durable batch, nothing in between; unless a watched key has changed.
@@ -203,11 +210,19 @@ impl Node {
         requests: &[Request<'_>],
         watched: &Watched,
     ) -> Transaction {
-        transaction::transaction(self, session, requests, watched)
+        let hold = self.inner.alone().filter(|_| !self.is_clustered() || !has_scan(requests));
+        match hold {
+            Some(hold) => transaction::transaction(self, session, requests, watched, &hold),
+            None => {
+                session.resume(Fetched::default());
+                Transaction { outcome: Outcome::Elsewhere, commit: None }
+            }
+        }
     }
 
     /// Adds `keys` to `watched` with the versions they have now. If it answers a [`Prefetch`], nothing was added: run it,
-    /// [`resume`](Session::resume), and call again. Fails if a key can't be read.
+    /// [`resume`](Session::resume), and call again. Fails if a key can't be read, and on a node of a cluster if the namespace is not one that
+    /// it keeps alone: there [`serve_watch`](Node::serve_watch) does it.
     pub fn watch(
         &self,
         session: &mut Session,
@@ -215,7 +230,21 @@ impl Node {
         keys: &[&[u8]],
         watched: &mut Watched,
     ) -> Result<Option<Prefetch>> {
-        transaction::watch(self, session, namespace, keys, watched)
+        let not_alone = || Error::Invalid("groups keep this namespace".into());
+        self.watch_alone(session, namespace, keys, watched).ok_or_else(not_alone)?
+    }
+
+    /// As [`Node::watch`]; `None` if this node does not keep the namespace alone.
+    pub(crate) fn watch_alone(
+        &self,
+        session: &mut Session,
+        namespace: NamespaceId,
+        keys: &[&[u8]],
+        watched: &mut Watched,
+    ) -> Option<Result<Option<Prefetch>>> {
+        let kept = self.inner.namespaces.get(namespace.id());
+        let hold = self.inner.alone().filter(|hold| kept.is_none_or(|kept| hold.covers(kept)))?;
+        Some(transaction::watch(self, session, namespace, keys, watched, &hold))
     }
 
     /// The available namespace.

@@ -196,6 +196,11 @@ pub(crate) fn dropped(node: &Node, namespace: NamespaceId) -> Error {
 /// Makes the trees of a namespace: all at once, when it is first written to.
 fn make_trees(node: &Node, namespace: NamespaceId) -> Result<()> {
     let inner = &*node.inner;
+    // In a cluster a strong namespace gets its trees here only as long as they are not its members' matter.
+    let hold = inner.alone();
+    if hold.is_none() && namespace.mode() == Mode::Strong {
+        return Ok(());
+    }
     let _one = inner.changing_namespaces.lock();
     let kept = inner.namespaces.get(namespace.id()).filter(|namespace| !namespace.is_dropped());
     let kept = kept.ok_or_else(|| dropped(node, namespace))?;

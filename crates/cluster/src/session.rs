@@ -44,9 +44,9 @@ pub struct Session {
 /// What a connection wrote, as far as it knows the outcome: so that it can ask who has it.
 #[derive(Default)]
 pub(crate) struct Written {
-    /// On a node alone: nothing that it wrote stands behind this in the log.
+    /// While the node kept everything alone: nothing that it wrote then stands behind this in the log.
     pub(crate) sequence: Sequence,
-    /// In a cluster: of each shard the highest op id. As many as there are shards at most.
+    /// Through members of groups: of each shard the highest op id. As many as there are shards at most.
     pub(crate) shards: BTreeMap<ShardId, u64>,
 }
 
@@ -75,6 +75,7 @@ impl Session {
 
 /// How far [`Node::execute`](crate::Node::execute) came.
 #[must_use]
+#[derive(Default)]
 pub struct Progress {
     /// Requests that have been executed; as many replies were added.
     pub executed: usize,
@@ -84,6 +85,9 @@ pub struct Progress {
     /// Set if the replies rest on writes that are not durable yet: they may be sent when it resolves; if it fails, its error is the reply to
     /// every one of them.
     pub commit: Option<Commit>,
+    /// Set if the request after those is for others, too, or for nobody but members of groups: [`Node::serve`](crate::Node::serve) executes it.
+    /// Never on a node without a cluster.
+    pub elsewhere: bool,
 }
 
 /// What [`Node::transaction`](crate::Node::transaction) came to.
@@ -103,6 +107,8 @@ pub enum Outcome {
     Changed,
     /// Not executed yet, because it needs the disk: as [`Progress::blocked`]; then all of it is executed again.
     Blocked(Prefetch),
+    /// Not executed: [`Node::serve_transaction`](crate::Node::serve_transaction) does it, as [`Progress::elsewhere`].
+    Elsewhere,
     /// Surely not executed.
     Refused(Error),
 }

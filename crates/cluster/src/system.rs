@@ -22,6 +22,8 @@ const STAMP_BOUND: &[u8] = b"stamp-bound";
 const NAMESPACE: &[u8] = b"namespace/";
 /// States of members of shards: `shard/{namespace}/{place}`, read by whoever opens the member.
 const SHARD: &[u8] = b"shard/";
+/// Set once the store's shards are kept by members of groups, and no more by the node alone.
+const GROUPED: &[u8] = b"grouped";
 /// What the replicas of available namespaces must not forget: read by whoever opens them.
 const AVAILABLE: &[u8] = b"available/";
 
@@ -137,7 +139,8 @@ impl System {
         let mut promised = 0;
         for entry in self.tree.range(.., &View::newest(), Direction::Forward)? {
             let (key, entry) = entry?;
-            if !entry.is_value() || !(key.starts_with(SHARD) || key.starts_with(AVAILABLE)) {
+            let is_of_cluster = key.starts_with(SHARD) || key.starts_with(AVAILABLE) || key == GROUPED;
+            if !entry.is_value() || !is_of_cluster {
                 continue;
             }
             if key.starts_with(SHARD) {
@@ -180,6 +183,29 @@ impl System {
     /// Adds the state of the own member of a shard to a batch. The caller holds the shard's latch.
     pub(crate) fn put_shard(&self, batch: &mut Batch, shard: ShardId, state: &[u8]) {
         self.put(batch, &shard_key(shard), state);
+    }
+
+    /// Whether members of groups keep the store's shards, or kept one of them: a node alone can't go on with those.
+    pub(crate) fn is_grouped(&self) -> Result<bool> {
+        let mark = self.tree.get(GROUPED, &View::newest())?;
+        if mark.is_some_and(|mark| mark.is_value()) {
+            return Ok(true);
+        }
+        for entry in self.tree.range(SHARD.., &View::newest(), Direction::Forward)? {
+            let (key, entry) = entry?;
+            if !key.starts_with(SHARD) {
+                break;
+            }
+            if entry.is_value() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds to a batch that from here on members of groups keep the store's shards.
+    pub(crate) fn put_grouped(&self, batch: &mut Batch) {
+        self.put(batch, GROUPED, &[]);
     }
 
     /// A row of the replicas of available namespaces, as [`System::put_available`] left it.
@@ -234,6 +260,7 @@ impl Found {
             EPOCH => self.epoch = u64::from_le_bytes(fixed(key, value)?),
             TIME => self.time_ms = u64::from_le_bytes(fixed(key, value)?),
             STAMP_BOUND => self.stamp_bound = u64::from_le_bytes(fixed(key, value)?),
+            GROUPED => {}
             _ if key.starts_with(SHARD) || key.starts_with(AVAILABLE) => {}
             _ if key.starts_with(NAMESPACE) => {
                 let (id, row) = namespace_row(key, value)?;

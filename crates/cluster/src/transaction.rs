@@ -1,5 +1,6 @@
 //! `MULTI`/`EXEC` and `WATCH`: several requests as one.
 
+use crate::alone::Hold;
 use crate::error::{Error, Result};
 use crate::execute::{Evaluation, Isolation, Needs, NotAlone, Plan, Proposed, Room, Step, commit};
 use crate::keys::shard_of;
@@ -11,26 +12,31 @@ use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply, Stop};
 use kvorum_sync::OpId;
 
+/// What the node executes alone; [`Outcome::Elsewhere`] if that is not all of it.
 pub(crate) fn transaction(
     node: &Node,
     session: &mut Session,
     requests: &[Request<'_>],
     watched: &Watched,
+    hold: &Hold<'_>,
 ) -> Transaction {
-    match execute(node, session, requests, watched, false) {
-        Ok(done) => done,
-        Err(NotAlone) => Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None },
+    let elsewhere = || Transaction { outcome: Outcome::Elsewhere, commit: None };
+    let mut namespaces =
+        watched.keys.iter().map(|(namespace, _, _)| node.inner.namespaces.get(namespace.id()));
+    if !namespaces.all(|kept| kept.is_none_or(|kept| hold.covers(kept))) {
+        return elsewhere();
     }
+    execute(node, session, requests, watched, Some(hold)).unwrap_or_else(|NotAlone| elsewhere())
 }
 
-/// As [`transaction`], in a cluster: over shards of which this node is the only member.
+/// As [`transaction`], over shards of whose groups this node is the only member.
 pub(crate) fn transaction_of_groups(
     node: &Node,
     session: &mut Session,
     requests: &[Request<'_>],
     watched: &Watched,
 ) -> Result<Transaction, NotAlone> {
-    execute(node, session, requests, watched, true)
+    execute(node, session, requests, watched, None)
 }
 
 fn execute(
@@ -38,7 +44,7 @@ fn execute(
     session: &mut Session,
     requests: &[Request<'_>],
     watched: &Watched,
-    grouped: bool,
+    hold: Option<&Hold<'_>>,
 ) -> Result<Transaction, NotAlone> {
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
@@ -47,7 +53,10 @@ fn execute(
     if requests.iter().any(|request| request.namespace.mode() == Mode::Available) {
         return Ok(Transaction { outcome: Outcome::Refused(Error::NeedsStrong), commit: None });
     }
-    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::All);
+    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::All, hold);
+    if plan.elsewhere {
+        return Err(NotAlone);
+    }
     if let Some(work) = plan.work.take() {
         let blocked = Prefetch::new(node, work, Fetched::default());
         return Ok(Transaction { outcome: Outcome::Blocked(blocked), commit: None });
@@ -56,7 +65,7 @@ fn execute(
         plan.latches.insert(shard_of(*namespace, key));
     }
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
-    if grouped {
+    if hold.is_none() {
         evaluation.group()?;
     }
     if let Some(id) = &session.request_id {
@@ -76,7 +85,9 @@ fn execute(
             cluster.carry_out(shard, out);
         }
     }
-    session.written.sequence = session.written.sequence.max(sequence);
+    if hold.is_some() {
+        session.written.sequence = session.written.sequence.max(sequence);
+    }
     Ok(Transaction { outcome, commit: commit(node, sequence, durability) })
 }
 
@@ -152,6 +163,7 @@ pub(crate) fn watch(
     namespace: NamespaceId,
     keys: &[&[u8]],
     watched: &mut Watched,
+    hold: &Hold<'_>,
 ) -> Result<Option<Prefetch>> {
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
@@ -162,7 +174,7 @@ pub(crate) fn watch(
     }
     watched.check_room(keys.len())?;
     // No latches: `EXEC` compares under them.
-    let plan = Plan::new();
+    let plan = Plan::new(Some(hold));
     let mut evaluation = Evaluation::new(node, &plan, Isolation::All, fetched);
     let mut versions = Vec::with_capacity(keys.len());
     for key in keys {

@@ -110,15 +110,17 @@ impl Inner {
         let grace = self.hybrid.now_ms(now).saturating_sub(settings.grace_ms);
         let kept_since = now.saturating_sub(settings.history_ms);
         let mut is_used = false;
+        let hold = self.alone();
+        let by_itself = hold.as_ref().is_some_and(|hold| hold.covers(namespace));
         for (_, shard) in namespace.shards() {
             let Some(tree) = shard.tree.get() else { continue };
             is_used = true;
-            if self.cluster.get().is_some() && strong {
+            if !by_itself && strong {
                 // Its member knows what the others still need.
                 continue;
             }
             tree.set_expiry_floor(if strong { expired } else { grace.min(expired) })?;
-            if !strong && self.cluster.get().is_some() {
+            if !by_itself && !strong {
                 // Other nodes may have been asleep: what joins this node to them knows.
                 continue;
             }
@@ -126,7 +128,7 @@ impl Inner {
                 tree.set_tombstone_floor(self.hybrid.floor(grace))?;
                 continue;
             }
-            // A node alone: nobody else needs its tombstones.
+            // Nobody else needs its tombstones.
             let floor = shard.latch().next_floor(synced, now, kept_since);
             if let Some(floor) = floor {
                 tree.set_floor(floor)?;

@@ -1,5 +1,6 @@
 //! Comparing replicas: digests of keys and versions, of every shard, at every node that keeps it.
 
+use crate::alone::Standing;
 use crate::available::{Answer, Ask, Frame, Shell};
 use crate::control::Map;
 use crate::error::{Error, Result};
@@ -120,6 +121,10 @@ impl Verifying<'_> {
     async fn strong(&self, shard: ShardId) -> VerifiedShard {
         let members = self.map.shards.get(&shard).map(|row| row.members().as_slice().to_vec());
         let members = members.unwrap_or_default();
+        if self.cluster.alone.standing() == Standing::Alone {
+            // Nobody has another one.
+            return self.verified(shard, &members, Some(true), String::new());
+        }
         let mut silent = BTreeSet::new();
         for round in 0..ROUNDS {
             if round > 0 {

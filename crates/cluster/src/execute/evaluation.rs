@@ -96,7 +96,7 @@ impl<'n, 'r> Evaluation<'n, 'r> {
             fetched,
             spent: Fetched::default(),
         };
-        if node.inner.cluster.get().is_none() {
+        if plan.alone {
             evaluation.renew_worn_epochs();
         }
         evaluation

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How long a transaction waits before it looks for room in a member's window again.
 const ROOM_AFTER: Duration = Duration::from_millis(1);
 
-/// This node is not the only member of one of the shards, or does not lead it now.
+/// This node is not the only one that keeps all of the shards, or does not lead one of them now.
 #[derive(Debug)]
 pub(crate) struct NotAlone;
 

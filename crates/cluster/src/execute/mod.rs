@@ -17,6 +17,7 @@ pub(crate) use grouped::{NotAlone, Proposed, add as add_effect};
 pub(crate) use plan::{Isolation, Plan};
 pub(crate) use writing::FROM_ONE;
 
+use crate::alone::Hold;
 use crate::commit::Commit;
 use crate::node::Node;
 use crate::prefetch::{Fetched, Prefetch};
@@ -27,15 +28,17 @@ use kvorum_model::Reply;
 /// Requests that are evaluated under the same latches: more are executed in several rounds, so that others get their turn.
 const ROUND_REQUESTS_MAX: usize = 512;
 
+/// Executes what the node keeps alone, and no more.
 pub(crate) fn execute(
     node: &Node,
     session: &mut Session,
     requests: &[Request<'_>],
     replies: &mut Vec<Reply>,
+    hold: &Hold<'_>,
 ) -> Progress {
-    let mut progress = Progress { executed: 0, blocked: None, commit: None };
+    let mut progress = Progress::default();
     let mut rests_on = (0, Durability::Buffered);
-    while progress.executed < requests.len() && progress.blocked.is_none() {
+    while progress.executed < requests.len() && progress.blocked.is_none() && !progress.elsewhere {
         let rest = requests.get(progress.executed..).unwrap_or_default();
         // A request with an id is a round for itself.
         let requests_max = match session.request_id.as_ref().and_then(|_| named::place(rest)) {
@@ -43,9 +46,7 @@ pub(crate) fn execute(
             None => ROUND_REQUESTS_MAX,
         };
         let round = rest.get(..requests_max).unwrap_or(rest);
-        let (executed, (sequence, durability)) =
-            execute_round(node, session, round, replies, &mut progress.blocked);
-        progress.executed += executed;
+        let (sequence, durability) = execute_round(node, session, round, replies, hold, &mut progress);
         rests_on = (rests_on.0.max(sequence), rests_on.1.max(durability));
     }
     let (sequence, durability) = rests_on;
@@ -54,20 +55,22 @@ pub(crate) fn execute(
     progress
 }
 
-/// Answers how many requests were executed, and the sequence that their replies rest on, with the durability that they are to have.
+/// Answers the sequence that the replies rest on, with the durability that they are to have.
 fn execute_round(
     node: &Node,
     session: &mut Session,
     requests: &[Request<'_>],
     replies: &mut Vec<Reply>,
-    blocked: &mut Option<Prefetch>,
-) -> (usize, (Sequence, Durability)) {
+    hold: &Hold<'_>,
+    progress: &mut Progress,
+) -> (Sequence, Durability) {
     let mut fetched = std::mem::take(&mut session.fetched);
     if let Some(error) = fetched.error.take() {
         replies.push(error.reply());
-        return (1, (0, Durability::Buffered));
+        progress.executed += 1;
+        return (0, Durability::Buffered);
     }
-    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::Each);
+    let mut plan = Plan::of(node, session.consistency.durability, requests, Isolation::Each, Some(hold));
     let work = plan.work.take();
     let mut evaluation = Evaluation::new(node, &plan, Isolation::Each, fetched);
     let named = session.request_id.take_if(|_| named::place(requests) == Some(0));
@@ -92,17 +95,16 @@ fn execute_round(
     }
     if let Some(needs) = needs {
         let rest = requests.get(executed..plan.ready).unwrap_or_default();
-        *blocked = Some(evaluation.prefetch(needs, rest, executed == 0));
-    }
-    if blocked.is_none()
-        && let Some(work) = work
-    {
-        *blocked = Some(Prefetch::new(node, work, Fetched::default()));
+        progress.blocked = Some(evaluation.prefetch(needs, rest, executed == 0));
+    } else {
+        progress.blocked = work.map(|work| Prefetch::new(node, work, Fetched::default()));
+        progress.elsewhere = plan.elsewhere;
     }
     if executed == 0 {
         session.request_id = session.request_id.take().or(named);
     }
-    (executed, evaluation.rests_on())
+    progress.executed += executed;
+    evaluation.rests_on()
 }
 
 /// The wait until `sequence` is durable in that class; `None` if it is already.

@@ -1,5 +1,6 @@
 //! What must be held and made before requests can be evaluated.
 
+use crate::alone::Hold;
 use crate::keys::shard_of;
 use crate::latch::{ShardId, ShardSet};
 use crate::namespace::{Mode, NamespaceId, numbered};
@@ -18,6 +19,10 @@ pub(crate) struct Plan {
     /// Requests that can be evaluated; the one after them needs `work` first.
     pub(crate) ready: usize,
     pub(crate) work: Option<Work>,
+    /// Set if the one after them is not for this node alone.
+    pub(crate) elsewhere: bool,
+    /// Whether the node keeps by itself what is touched: no member of a group has a part in it.
+    pub(crate) alone: bool,
     /// Of each ready request the shard of its first key, where it was needed for the latches.
     pub(crate) shards: SmallVec<[Option<ShardId>; 64]>,
     /// What a write must survive: of the namespaces that are touched, the one that asks for most.
@@ -55,11 +60,13 @@ pub(crate) enum Isolation {
 
 impl Plan {
     /// A plan for nothing yet.
-    pub(crate) fn new() -> Plan {
+    pub(crate) fn new(hold: Option<&Hold<'_>>) -> Plan {
         Plan {
             latches: ShardSet::default(),
             ready: 0,
             work: None,
+            elsewhere: false,
+            alone: hold.is_some(),
             shards: SmallVec::new(),
             durability: Durability::Buffered,
         }
@@ -70,9 +77,10 @@ impl Plan {
         asked: Option<Durability>,
         requests: &[Request<'_>],
         isolation: Isolation,
+        hold: Option<&Hold<'_>>,
     ) -> Plan {
         let inner = &*node.inner;
-        let mut plan = Plan::new();
+        let mut plan = Plan::new(hold);
         let mut known: Option<&Namespace> = None;
         for request in requests {
             let kept = match known.filter(|known| known.id == request.namespace) {
@@ -83,12 +91,16 @@ impl Plan {
                         plan.work = Some(Work::Dropped(request.namespace));
                         break;
                     };
+                    if hold.is_some_and(|hold| !hold.covers(kept)) {
+                        plan.elsewhere = true;
+                        break;
+                    }
                     plan.durability = plan.durability.max(kept.durability(asked, node.durability()));
                     kept
                 }
             };
             known = Some(kept);
-            plan.work = work_before(inner, kept, request);
+            plan.work = plan.work_before(inner, kept, request);
             if plan.work.is_some() {
                 break;
             }
@@ -120,24 +132,23 @@ impl Plan {
         }
         self.shards.push(first);
     }
+
+    fn work_before(&self, inner: &Inner, namespace: &Namespace, request: &Request<'_>) -> Option<Work> {
+        if !matches!(request.spec.run, Run::Data(_)) || !request.spec.is_write() {
+            return None;
+        }
+        let is_available = request.namespace.mode() == Mode::Available;
+        // Those of members are their matter.
+        if !namespace.has_trees() && (is_available || self.alone) {
+            return Some(Work::Trees(request.namespace));
+        }
+        let unbounded = is_available && !inner.hybrid.is_bounded(inner.time.now());
+        unbounded.then_some(Work::StampBound)
+    }
 }
 
 /// Whether a command is evaluated under latches: it writes, or it must see several keys as of one moment.
 pub(crate) fn needs_latches(request: &Request<'_>) -> bool {
     let spec = request.spec;
     spec.is_write() || (spec.first_key != spec.last_key && spec.keys_of(request.args).nth(1).is_some())
-}
-
-fn work_before(inner: &Inner, namespace: &Namespace, request: &Request<'_>) -> Option<Work> {
-    if !matches!(request.spec.run, Run::Data(_)) || !request.spec.is_write() {
-        return None;
-    }
-    // In a cluster they are the members' matter.
-    if !namespace.has_trees()
-        && (request.namespace.mode() == Mode::Available || inner.cluster.get().is_none())
-    {
-        return Some(Work::Trees(request.namespace));
-    }
-    let unbounded = request.namespace.mode() == Mode::Available && !inner.hybrid.is_bounded(inner.time.now());
-    unbounded.then_some(Work::StampBound)
 }

@@ -37,6 +37,8 @@ pub(crate) struct Namespace {
     pub(crate) id: NamespaceId,
     shards: Box<[Shard]>,
     dropped: AtomicBool,
+    /// In a cluster: whether the map has its shards.
+    in_use: AtomicBool,
     /// The least that a write must survive, as a number; [`NODES_OWN`] without a setting.
     durability: AtomicU8,
     keeps_losers: AtomicBool,
@@ -57,6 +59,16 @@ impl Namespace {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Acquire)
+    }
+
+    /// Whether the cluster's map has its shards, as far as this node has looked.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Acquire)
+    }
+
+    /// The cluster's map has its shards. Answers whether that is news.
+    pub(crate) fn set_in_use(&self) -> bool {
+        !self.in_use.swap(true, AcqRel)
     }
 
     /// Whether it has trees: it was written to.
@@ -185,6 +197,7 @@ impl Table {
             id: NamespaceId::new(id, settings.mode, settings.shards),
             shards: (0..settings.shards).map(|_| Shard::new(epoch)).collect(),
             dropped: AtomicBool::new(false),
+            in_use: AtomicBool::new(false),
             durability: AtomicU8::new(NODES_OWN),
             keeps_losers: AtomicBool::new(false),
             described: RwLock::new((name.to_owned(), settings.clone())),

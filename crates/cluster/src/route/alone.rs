@@ -1,12 +1,15 @@
-//! Commands over several shards as one, where this node is the only member of all of them.
+//! What this node does without the others: everything, as long as it keeps everything alone; else commands over several shards as one, where it
+//! is the only member of the groups of all of them.
 
 use super::attempt::{Attempt, Kind, Next, PATIENCE_MS, Setback};
 use super::router::{Router, millis};
 use super::serve::Served;
+use crate::alone::Standing;
 use crate::error::Error;
 use crate::keys::shard_of;
 use crate::latch::ShardId;
-use crate::namespace::numbered;
+use crate::namespace::{Mode, NamespaceId, numbered};
+use crate::namespaces::Namespace;
 use crate::session::{Outcome, Request, Session, Transaction, Watched};
 use crate::transaction::transaction_of_groups;
 use kvorum_model::{ErrorReply, Keyspace, Reply, Run};
@@ -20,6 +23,16 @@ enum Members {
     Others,
     /// That will be known soon.
     Nobody,
+}
+
+/// Who executes what is asked of a namespace.
+pub(super) enum Way {
+    /// This node alone. It may be otherwise as soon as it is tried.
+    Alone,
+    /// Members of groups, or replicas.
+    Members,
+    /// It is not known, and there is no more time to wait for it: surely nothing was executed.
+    Nobody(ErrorReply),
 }
 
 /// The shards that requests touch as one, and those of watched keys, each once.
@@ -42,6 +55,43 @@ pub(super) fn shards_of(requests: &[Request<'_>], watched: &Watched) -> Vec<Shar
 }
 
 impl Router<'_> {
+    /// Who executes what is asked of a namespace. Waits until that is known, and sees to it that a namespace is in use from now on.
+    pub(super) async fn way(&self, namespace: NamespaceId) -> Way {
+        let mut attempt = Attempt::new(millis(), PATIENCE_MS, Kind::Read);
+        let first = ShardId { namespace: namespace.id(), place: 0 };
+        loop {
+            let kept = self.node.inner.namespaces.get(namespace.id());
+            match self.cluster.alone.standing() {
+                _ if namespace.mode() == Mode::Available => return Way::Members,
+                Standing::Grouped => return Way::Members,
+                // Whoever tries is told that it was dropped.
+                _ if kept.is_none_or(Namespace::is_dropped) => return Way::Alone,
+                Standing::Alone if kept.is_some_and(Namespace::is_in_use) => return Way::Alone,
+                Standing::Alone => _ = self.leader(first, None).await,
+                Standing::Unknown => {}
+            }
+            match attempt.next(millis(), Setback::NoLeader) {
+                Next::Pause(pause_ms) => self.pause(pause_ms).await,
+                Next::Ask(_) | Next::Refuse | Next::Unknown => return Way::Nobody(self.refusal(first)),
+            }
+        }
+    }
+
+    /// As [`Router::way`], of all namespaces that a transaction touches: alone if that is so of all of them.
+    pub(super) async fn way_of_all(&self, requests: &[Request<'_>], watched: &Watched) -> Way {
+        let touched = requests.iter().filter(|request| !matches!(request.spec.run, Run::Answer(_)));
+        let touched = touched.map(|request| request.namespace);
+        let watched = watched.keys.iter().map(|(namespace, _, _)| *namespace);
+        let mut all = Way::Members;
+        for namespace in touched.chain(watched).filter(|namespace| namespace.mode() == Mode::Strong) {
+            match self.way(namespace).await {
+                Way::Alone => all = Way::Alone,
+                other => return other,
+            }
+        }
+        all
+    }
+
     /// Whether a request is to be executed over several shards, and nobody else is known to keep any of them.
     pub(super) fn spans_own(&self, request: &Request<'_>) -> bool {
         if !matches!(request.spec.run, Run::Data(_)) {
@@ -108,11 +158,13 @@ impl Router<'_> {
 }
 
 /// Waits until the outcome may be told; `None`: what was missing was read, and it is executed again.
-async fn settle(session: &mut Session, done: Transaction) -> Option<Served> {
+pub(super) async fn settle(session: &mut Session, done: Transaction) -> Option<Served> {
     let served = match done.outcome {
         Outcome::Done(replies) => Served::Done(replies),
         Outcome::Changed => Served::Changed,
         Outcome::Refused(error) => Served::Error(error_reply(&error)),
+        // Whoever asks has looked for it.
+        Outcome::Elsewhere => return None,
         Outcome::Blocked(prefetch) => {
             return match tokio::task::spawn_blocking(move || prefetch.run()).await {
                 Ok(fetched) => {

@@ -27,3 +27,4 @@ pub(crate) use join::{Boxed, join};
 pub use member_reads::STALE_AGE_MAX_MS;
 pub use replicas::Held;
 pub use serve::Served;
+pub(crate) use serve::has_scan;

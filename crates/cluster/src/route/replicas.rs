@@ -34,7 +34,34 @@ impl Node {
         };
         let deadline = within
             .map(|within| millis().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)));
+        if session.written.sequence > 0
+            && let Some(held) = self.held_until_handed_over(cluster, session, wanted, within, deadline).await
+        {
+            return held;
+        }
         self.held_by_all(cluster, session, wanted, deadline).await
+    }
+
+    /// Of a connection that wrote while this node kept everything alone: who has that as long as groups do not have it, if that is enough or
+    /// the time is over; `None` once they have it.
+    async fn held_until_handed_over(
+        &self,
+        cluster: &Arc<Cluster>,
+        session: &Session,
+        wanted: Held,
+        within: Option<Duration>,
+        deadline_ms: Option<u64>,
+    ) -> Option<Held> {
+        let router = Router { node: self, cluster, own_shards: false };
+        while cluster.handed_over.get().is_none() {
+            let held = self.held_alone(session, wanted.local, within).await;
+            let is_enough = wanted.replicas == 0 && (held.local || !wanted.local);
+            if is_enough || deadline_ms.is_some_and(|deadline| millis() >= deadline) {
+                return Some(held);
+            }
+            router.pause(PAUSE_MS).await;
+        }
+        None
     }
 
     /// Who has the connection's writes now.
@@ -70,8 +97,15 @@ impl Node {
         let router = Router { node: self, cluster, own_shards: false };
         let others = usize::try_from(wanted.replicas).unwrap_or(usize::MAX);
         let wanted = Holders { leader: wanted.local, others };
-        let shards = session.written.shards.iter();
+        let mut shards = session.written.shards.clone();
+        if session.written.sequence > 0 {
+            // It is not known which of them it wrote to before groups kept them.
+            for (shard, op) in cluster.handed_over.get().into_iter().flatten() {
+                shards.entry(*shard).or_insert(op.version());
+            }
+        }
         let asks = shards
+            .iter()
             .map(|(shard, op)| {
                 Box::pin(router.held(*shard, *op, wanted, deadline_ms)) as Boxed<'_, Option<Holders>>
             })

@@ -1,6 +1,6 @@
 //! The node of a cluster as connections see it.
 
-use super::alone::shards_of;
+use super::alone::{Way, settle, shards_of};
 use super::attempt::Kind;
 use super::codec::{Answer, Said, Work};
 use super::join::Boxed;
@@ -15,7 +15,7 @@ use crate::namespace::{Mode, NamespaceId};
 use crate::node::Node;
 use crate::prefetch::dropped;
 use crate::runtime::Cluster;
-use crate::session::{Request, Session, Watched};
+use crate::session::{Outcome, Progress, Request, Session, Watched};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Keyspace, Reply, Run};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub enum Served {
 }
 
 impl Node {
-    /// Whether the node is one of a cluster. Then it executes by [`serve`](Node::serve) and its like.
+    /// Whether the node is one of a cluster. Then it may have to execute by [`serve`](Node::serve) and its like: what it does alone it says.
     pub fn is_clustered(&self) -> bool {
         self.inner.cluster.get().is_some()
     }
@@ -41,7 +41,9 @@ impl Node {
     /// Executes requests, in the order of their replies, wherever the keys are kept, and waits until their replies may be told.
     pub async fn serve(&self, session: &mut Session, requests: &[Request<'_>]) -> Vec<Reply> {
         let Some(cluster) = self.inner.cluster.get() else {
-            return self.serve_alone(session, requests).await;
+            let mut replies = Vec::with_capacity(requests.len());
+            self.serve_alone(session, requests, &mut replies).await;
+            return replies;
         };
         // What it is made of is deep: the compiler need not lay it out in whoever waits for it.
         let serving: Boxed<'_, _> = Box::pin(self.serve_clustered(cluster, session, requests));
@@ -56,11 +58,31 @@ impl Node {
     ) -> Vec<Reply> {
         let router = Router { node: self, cluster, own_shards: session.own_shards };
         let mut replies = Vec::with_capacity(requests.len());
-        while let Some(first) = requests.get(replies.len()) {
+        loop {
+            self.serve_alone(session, requests, &mut replies).await;
+            let Some(first) = requests.get(replies.len()) else { return replies };
             let rest = requests.get(replies.len()..).unwrap_or_default();
             if !self.has(first.namespace) {
                 replies.push(dropped(self, first.namespace).reply());
                 continue;
+            }
+            // It is the numbered namespaces that it empties, wherever it is sent.
+            let is_for_all = matches!(first.spec.run, Run::Keyspace(Keyspace::FlushAll));
+            let namespace = if is_for_all { NamespaceId::ZERO } else { first.namespace };
+            match router.way(namespace).await {
+                Way::Members => {}
+                Way::Alone => {
+                    if namespace != first.namespace {
+                        let mut reply = Vec::new();
+                        self.serve_alone(session, &[Request { namespace, ..*first }], &mut reply).await;
+                        replies.append(&mut reply);
+                    }
+                    continue;
+                }
+                Way::Nobody(error) => {
+                    replies.push(Reply::Error(error));
+                    continue;
+                }
             }
             if let Run::Keyspace(kind) = first.spec.run {
                 // Boxed: one future within the other would be deeper than compilers like.
@@ -96,7 +118,6 @@ impl Node {
             }
             replies.extend(self.serve_keys(&router, session, alike).await);
         }
-        replies
     }
 
     /// Requests in strong namespaces, each at the shards of its keys.
@@ -163,25 +184,45 @@ impl Node {
         session.consistency.read.or_else(of_namespace).unwrap_or_default()
     }
 
-    /// What this node executes without the others: waits until its replies may be told.
-    async fn serve_alone(&self, session: &mut Session, requests: &[Request<'_>]) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(requests.len());
+    /// Executes the requests that have no reply yet, as far as this node keeps alone what they are about, and waits until the replies may be
+    /// told.
+    async fn serve_alone(&self, session: &mut Session, requests: &[Request<'_>], replies: &mut Vec<Reply>) {
         while let Some(rest) = requests.get(replies.len()..).filter(|rest| !rest.is_empty()) {
             let before = replies.len();
-            let progress = self.execute(session, rest, &mut replies);
-            if let Some(commit) = progress.commit
+            let Progress { commit, blocked, elsewhere, .. } = self.execute(session, rest, replies);
+            if let Some(commit) = commit
                 && let Err(error) = commit.durable().await
             {
                 replies.iter_mut().skip(before).for_each(|reply| *reply = error.reply());
             }
-            if let Some(prefetch) = progress.blocked {
+            if elsewhere {
+                return;
+            }
+            if let Some(prefetch) = blocked {
                 match tokio::task::spawn_blocking(move || prefetch.run()).await {
                     Ok(fetched) => session.resume(fetched),
                     Err(error) => replies.push(Error::Storage(error.to_string()).reply()),
                 }
             }
         }
-        replies
+    }
+
+    /// A transaction that this node keeps everything of alone; `None` if it does not.
+    async fn serve_transaction_alone(
+        &self,
+        session: &mut Session,
+        requests: &[Request<'_>],
+        watched: &Watched,
+    ) -> Option<Served> {
+        loop {
+            let done = self.transaction(session, requests, watched);
+            if matches!(done.outcome, Outcome::Elsewhere) {
+                return None;
+            }
+            if let Some(served) = settle(session, done).await {
+                return Some(served);
+            }
+        }
     }
 
     /// Executes requests as one, on the shard that has all their keys, unless a watched key has changed.
@@ -195,6 +236,17 @@ impl Node {
             return Served::Error(ErrorReply::new("ERR this node is not one of a cluster"));
         };
         let router = Router { node: self, cluster, own_shards: session.own_shards };
+        // What a scan in a transaction would answer holds in no larger cluster: it is refused in a small one as well.
+        while !has_scan(requests) {
+            if let Some(served) = self.serve_transaction_alone(session, requests, watched).await {
+                return served;
+            }
+            match router.way_of_all(requests, watched).await {
+                Way::Members => break,
+                Way::Alone => {}
+                Way::Nobody(error) => return Served::Error(error),
+            }
+        }
         let (namespace, shard) = match one_shard(requests, watched) {
             Ok(Some(shard)) => shard,
             Ok(None) => return answered_by_words(requests),
@@ -255,6 +307,22 @@ impl Node {
         }
         watched.check_room(keys.len()).map_err(|error| ErrorReply::new(error.resp()))?;
         let router = Router { node: self, cluster, own_shards: false };
+        let mut session = Session::new();
+        loop {
+            match self.watch_alone(&mut session, namespace, keys, watched) {
+                Some(Ok(None)) => return Ok(()),
+                Some(Err(error)) => return Err(ErrorReply::new(error.resp())),
+                Some(Ok(Some(prefetch))) => match tokio::task::spawn_blocking(move || prefetch.run()).await {
+                    Ok(fetched) => session.resume(fetched),
+                    Err(error) => return Err(ErrorReply::new(Error::Storage(error.to_string()).resp())),
+                },
+                None => match router.way(namespace).await {
+                    Way::Members => break,
+                    Way::Alone => {}
+                    Way::Nobody(error) => return Err(error),
+                },
+            }
+        }
         for key in keys {
             let work = Work::Versions(vec![Bytes::copy_from_slice(key)]);
             let asked = router.ask(shard_of(namespace, key), namespace, Kind::Read, &work, None).await;
@@ -307,7 +375,7 @@ fn one_shard(requests: &[Request<'_>], watched: &Watched) -> Result<Option<Shard
 }
 
 /// A cursor says how far a scan came that others go on with: it can't be a part of something that is done as one.
-fn has_scan(requests: &[Request<'_>]) -> bool {
+pub(crate) fn has_scan(requests: &[Request<'_>]) -> bool {
     requests.iter().any(|request| matches!(request.spec.run, Run::Keyspace(Keyspace::Scan)))
 }
 

@@ -66,6 +66,7 @@ impl Cluster {
     /// Repeats what holds still, and looks how the store is.
     pub(super) fn look_around(self: &Arc<Self>) {
         self.look_at_store();
+        self.tell_refused();
         let halted = self.halt.lock().is_some();
         self.control.report(&Report::Disk { sync_micros: self.pump.sync_micros(), halted });
         let map = self.control.map();

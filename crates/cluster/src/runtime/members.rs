@@ -121,7 +121,16 @@ impl Cluster {
             cluster.step(shard, MemberInput::JobDone(Box::new(done)));
         });
         if let Err(job) = refused {
-            self.step(shard, MemberInput::JobDone(Box::new(job.refuse())));
+            // Told later: a member that asks again at once would be refused at once, for ever deeper.
+            self.refused.lock().push((shard, Box::new(job.refuse())));
+        }
+    }
+
+    /// Tells members whose jobs were refused.
+    pub(super) fn tell_refused(self: &Arc<Self>) {
+        let refused = std::mem::take(&mut *self.refused.lock());
+        for (shard, done) in refused {
+            self.step(shard, MemberInput::JobDone(done));
         }
     }
 }

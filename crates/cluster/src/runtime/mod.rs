@@ -8,6 +8,7 @@
 //! log                       records that became durable   ─┘
 //! ```
 
+mod company;
 mod door;
 mod drain;
 mod jobs;
@@ -32,22 +33,23 @@ pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub(crate) use waits::{Wait, Waits};
 
+use crate::alone::Alone;
 use crate::available::Shell;
 use crate::control::Control;
 use crate::latch::ShardId;
 use crate::namespaces::Table;
-use crate::shard::{Done, MemberConfig, Rows};
+use crate::shard::{Done, JobDone, MemberConfig, Rows};
 use crate::transport::Transport;
 use jobs::Jobs;
 use kvorum_engine::Store;
 use kvorum_engine::fs::Fs;
-use kvorum_sync::StoreId;
+use kvorum_sync::{OpId, StoreId};
 use look::Halt;
 use parking_lot::Mutex;
 use pump::Pump;
 use shell::Reached;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use ticks::Ticks;
 use tokio::sync::{Notify, watch};
@@ -62,6 +64,10 @@ pub(crate) struct Cluster {
     rows: Rows,
     pub(crate) transport: Transport,
     pub(crate) control: Control,
+    /// Whether it keeps all of them by itself.
+    pub(crate) alone: Alone,
+    /// What it wrote alone, up to which op id, by shard. Set when groups have it.
+    pub(crate) handed_over: OnceLock<BTreeMap<ShardId, OpId>>,
     /// Its part in available namespaces.
     pub(crate) available: Arc<Shell>,
     /// Requests that wait for answers of members.
@@ -71,6 +77,8 @@ pub(crate) struct Cluster {
     pump: Pump,
     ticks: Ticks,
     jobs: Jobs,
+    /// Jobs that found no room, to be told to their members. A few of each shard at most.
+    refused: Mutex<Vec<(ShardId, Box<JobDone>)>>,
     /// Shards with a member here.
     open: Mutex<BTreeSet<ShardId>>,
     /// Those whose members stand still, because the store refused their records.

@@ -1,6 +1,7 @@
 //! What the map says, made true here: peers, namespaces, members, nominations, learners.
 
 use super::{Cluster, moments};
+use crate::alone::Standing;
 use crate::control::{Map, NamespaceRow, ShardRow};
 use crate::error::{Error, Result};
 use crate::latch::ShardId;
@@ -24,6 +25,11 @@ impl Cluster {
         let _one = self.following.lock();
         let map = self.control.map();
         let mut more = map.namespaces.iter().any(|(id, row)| self.wants_namespace(*id, row));
+        match self.alone.standing() {
+            Standing::Unknown => return more || map.is_founded(),
+            Standing::Alone => return more | !self.keep_alone(&map),
+            Standing::Grouped => {}
+        }
         for (shard, row) in &map.shards {
             let is_here = self.has_member(*shard);
             let wanted = row.everyone().contains(&self.me);
@@ -37,14 +43,28 @@ impl Cluster {
 
     /// Opens and closes what the map asks for. Blocks.
     pub(super) fn make_true(self: &Arc<Self>, inner: &Arc<Inner>, map: &Map) -> Result<()> {
+        self.install_all(inner, map)?;
+        if let Some(map) = self.grouped(inner, map)? {
+            self.install_all(inner, &map)?;
+            self.open_and_close(&map)?;
+        }
+        self.follow();
+        Ok(())
+    }
+
+    fn install_all(&self, inner: &Arc<Inner>, map: &Map) -> Result<()> {
         for (id, row) in &map.namespaces {
             if self.wants_namespace(*id, row) {
                 install(inner, *id, row)?;
             }
         }
+        Ok(())
+    }
+
+    fn open_and_close(self: &Arc<Self>, map: &Map) -> Result<()> {
         for (shard, row) in &map.shards {
             match (self.has_member(*shard), row.everyone().contains(&self.me)) {
-                (false, true) => self.open_member(inner, *shard, row)?,
+                (false, true) => self.open_member(*shard, row)?,
                 (true, true) => {}
                 (is_here, false) => {
                     if is_here {
@@ -54,7 +74,6 @@ impl Cluster {
                 }
             }
         }
-        self.follow();
         Ok(())
     }
 
@@ -106,7 +125,7 @@ impl Cluster {
         done.map(drop)
     }
 
-    fn parts(&self, shard: ShardId) -> MemberParts {
+    pub(super) fn parts(&self, shard: ShardId) -> MemberParts {
         MemberParts {
             store: self.store.clone(),
             fs: Arc::clone(&self.fs),
@@ -119,7 +138,7 @@ impl Cluster {
         }
     }
 
-    fn open_member(self: &Arc<Self>, inner: &Arc<Inner>, shard: ShardId, row: &ShardRow) -> Result<()> {
+    fn open_member(self: &Arc<Self>, shard: ShardId, row: &ShardRow) -> Result<()> {
         let Some(place) = self.table.shard(shard) else {
             let ShardId { namespace, place } = shard;
             return Err(Error::Storage(format!(
@@ -127,17 +146,8 @@ impl Cluster {
             )));
         };
         self.left.lock().remove(&shard);
-        let parts = self.parts(shard);
-        let epoch = u32::try_from(inner.epoch).ok().and_then(Epoch::new).unwrap_or_default();
-        if Member::convert(&parts, epoch, inner.time.now())? {
-            tracing::info!(
-                namespace = shard.namespace,
-                place = shard.place,
-                "what this node wrote alone is a group's now"
-            );
-        }
         let mut out = Outbox::default();
-        let member = Member::open(parts, moments::now(), &mut out)?;
+        let member = Member::open(self.parts(shard), moments::now(), &mut out)?;
         place.tree.replace(member.tree());
         place.latch().member = Some(Box::new(member));
         self.open.lock().insert(shard);

@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 /// How often it looks around: what is repeated while it holds must be repeated well within the life of a report.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long it waits before it tries again to do what the map asks and the store refused.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Peers that came or went and that the members were not told of yet. As many as there are nodes at most.
 #[derive(Default)]
 pub(super) struct Reached {
@@ -94,6 +97,7 @@ async fn peers(cluster: &Arc<Cluster>) {
 async fn reconcile(cluster: &Arc<Cluster>, node: &Weak<Inner>) {
     loop {
         cluster.reconcile.notified().await;
+        let again = cluster;
         let (cluster, node) = (Arc::clone(cluster), Weak::clone(node));
         let done = tokio::task::spawn_blocking(move || {
             OURS.set(true);
@@ -101,6 +105,9 @@ async fn reconcile(cluster: &Arc<Cluster>, node: &Weak<Inner>) {
         });
         if let Ok(Err(error)) = done.await {
             tracing::error!("what the cluster map asks of this node can't be done yet: {error}");
+            // The store may take writes again later, and the map need not change for that.
+            tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            again.reconcile.notify_one();
         }
     }
 }

@@ -71,6 +71,8 @@ impl Cluster {
         let available = Shell::open(inner, me, control.clone(), transport.clone())?;
         let cluster = Arc::new(Cluster {
             me,
+            alone: Default::default(),
+            handed_over: Default::default(),
             available,
             config: MemberConfig::for_memory(inner.settings.memory_bytes),
             table: Arc::clone(&inner.namespaces),
@@ -84,6 +86,7 @@ impl Cluster {
             pump: Default::default(),
             ticks: Default::default(),
             jobs: Jobs::start(JOB_THREADS).map_err(|error| failed("threads", &error))?,
+            refused: Mutex::default(),
             open: Mutex::default(),
             still: Mutex::default(),
             left: Mutex::default(),

@@ -1,10 +1,11 @@
 //! What a node knows of its cluster, for people and their tools.
 
 use super::Cluster;
+use crate::alone::Standing;
 use crate::control::{Map, NodeState, ShardRow};
 use crate::latch::ShardId;
 use crate::shard::{self, MemberRole};
-use kvorum_sync::StoreId;
+use kvorum_sync::{OpId, StoreId};
 use serde::Serialize;
 
 /// A cluster as one of its nodes sees it.
@@ -120,6 +121,21 @@ impl From<shard::MemberStatus> for MemberStatus {
     }
 }
 
+impl MemberStatus {
+    /// Of a node that keeps all shards by itself: whatever it has taken is committed.
+    fn alone(last: OpId) -> MemberStatus {
+        MemberStatus {
+            role: "leader",
+            checkpoint: last.to_string(),
+            committed: last.to_string(),
+            tail: 0,
+            readable: true,
+            serving: 0,
+            receiving: false,
+        }
+    }
+}
+
 impl Cluster {
     /// What this node knows of its cluster.
     pub(crate) fn status(&self) -> ClusterStatus {
@@ -175,7 +191,11 @@ impl Cluster {
 
     fn member_status(&self, shard: ShardId) -> Option<MemberStatus> {
         let writer = self.table.shard(shard)?.latch();
-        writer.member.as_deref().map(|member| member.status().into())
+        match writer.member.as_deref() {
+            Some(member) => Some(member.status().into()),
+            None if self.alone.standing() == Standing::Alone => Some(MemberStatus::alone(writer.last_op())),
+            None => None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::keys::tree_name;
 use crate::latch::ShardId;
 use bytes::Bytes;
 use kvorum_engine::fs::Fs;
-use kvorum_engine::{Batch, Durability, Store, Tree, TreeSettings};
+use kvorum_engine::{Batch, Store, Tree, TreeSettings};
 use kvorum_sync::{Checkpoint, Durable, Effects, Epoch, Input, Moment, OpId, Promise, Replica, StoreId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -99,17 +99,23 @@ impl Member {
         Ok(member)
     }
 
-    /// Makes the first member of a group of a shard that this store wrote as a node alone: everything in it is final. `epoch` is the one that the
-    /// store began at this start, above all op ids in it; `time_ms` is not below any that it told. Answers `false`, and does nothing, if there
-    /// is a member or no data. Blocks.
+    /// Makes the first member of a group of a shard that this store wrote as a node alone: everything in it is final. `batch` gets the member's
+    /// state; it must be durable before the member is opened. `epoch` is one that the store began, above all op ids in the shard; `time_ms` is
+    /// not below any that it told. Only for the store that is the shard's one member: what others hold of it is unknown to the groups. Answers
+    /// the op id up to which all is final; `None`: there is a member, or the shard was never written.
     ///
     /// # Errors
-    /// What the store refuses.
-    pub fn convert(parts: &MemberParts, epoch: Epoch, time_ms: u64) -> Result<bool> {
-        let tree = parts.store.find_tree(&tree_name(parts.shard)).filter(|tree| tree.stats().entries > 0);
-        let Some(tree) = tree.filter(|_| parts.rows.read(parts.shard).is_ok_and(|row| row.is_none())) else {
-            return Ok(false);
-        };
+    /// What can't be read of it.
+    pub fn convert(
+        parts: &MemberParts,
+        epoch: Epoch,
+        time_ms: u64,
+        batch: &mut Batch,
+    ) -> Result<Option<OpId>> {
+        let Some(tree) = parts.store.find_tree(&tree_name(parts.shard)) else { return Ok(None) };
+        if parts.rows.read(parts.shard)?.is_some() {
+            return Ok(None);
+        }
         let op = OpId::new(epoch, 0);
         let row = Row {
             promise: Promise { epoch, manager: parts.me, nonce: parts.nonce },
@@ -122,10 +128,8 @@ impl Member {
             gc_floor: op,
             ..Row::default()
         };
-        let mut batch = Batch::new();
-        parts.rows.put(&mut batch, parts.shard, &row);
-        parts.store.write_admitted(&batch, Durability::Synced)?.wait()?;
-        Ok(true)
+        parts.rows.put(batch, parts.shard, &row);
+        Ok(Some(op))
     }
 }
 

@@ -47,11 +47,16 @@ impl World {
     }
 
     pub(crate) fn open(&self, number: usize, listener: PeerListener) -> Node {
+        let named = |(number, address): (usize, &SocketAddr)| (format!("n{number}"), address.to_string());
+        let peers = Bootstrap::Peers(self.addresses.iter().enumerate().map(named).collect());
+        self.open_as(number, listener, peers)
+    }
+
+    pub(crate) fn open_as(&self, number: usize, listener: PeerListener, bootstrap: Bootstrap) -> Node {
         let mut settings = NodeSettings::new(self.dir.path().join(format!("n{number}")));
         settings.memory_bytes = 16 << 20;
         let mut cluster = ClusterSettings::new(format!("n{number}"), listener);
-        let named = |(number, address): (usize, &SocketAddr)| (format!("n{number}"), address.to_string());
-        cluster.bootstrap = Bootstrap::Peers(self.addresses.iter().enumerate().map(named).collect());
+        cluster.bootstrap = bootstrap;
         settings.cluster = Some(cluster);
         Node::open(settings).unwrap()
     }
@@ -114,7 +119,7 @@ impl Client {
     }
 }
 
-fn code(reply: &Reply) -> String {
+pub(crate) fn code(reply: &Reply) -> String {
     match reply {
         Reply::Error(error) => error.code().to_owned(),
         reply => panic!("not an error: {reply:?}"),
@@ -358,7 +363,7 @@ async fn inactive(world: &World) {
 }
 
 /// Increments some counters until told to stop; answers how often it was told so, and how often it does not know.
-async fn count(mut client: Client, stop: Arc<AtomicBool>) -> [(i64, i64); 4] {
+pub(crate) async fn count(mut client: Client, stop: Arc<AtomicBool>) -> [(i64, i64); 4] {
     let mut told = [(0, 0); 4];
     let mut highest = [0; 4];
     while !stop.load(SeqCst) {
@@ -415,7 +420,7 @@ fn counters_count_what_was_acknowledged_though_a_leader_dies() {
     });
 }
 
-async fn number_at(client: &mut Client, key: &str) -> i64 {
+pub(crate) async fn number_at(client: &mut Client, key: &str) -> i64 {
     loop {
         match client.call(&format!("GET {key}")).await {
             Reply::Nil => return 0,

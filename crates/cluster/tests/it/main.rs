@@ -9,6 +9,7 @@ mod cluster;
 mod cluster_of_one;
 mod cold;
 mod commands;
+mod company;
 mod crash;
 mod durability;
 mod expiry;

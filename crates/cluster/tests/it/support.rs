@@ -190,6 +190,7 @@ impl Client {
                 Outcome::Done(replies) => Some(replies),
                 Outcome::Changed => None,
                 Outcome::Refused(error) => return Err(error),
+                Outcome::Elsewhere => panic!("a node without a cluster has no others"),
                 Outcome::Blocked(prefetch) => {
                     self.fetches += 1;
                     self.session.resume(prefetch.run());

@@ -66,23 +66,12 @@ pub(super) async fn run(
     let mut session = Session::new();
     session.consistency = job.consistency;
     session.request_id = job.request_id.map(Bytes::copy_from_slice);
-    let is_clustered = shared.node.is_clustered();
-    if !job.atomic && is_clustered {
-        return Ok(Some(shared.node.serve(&mut session, &requests).await));
-    }
     if !job.atomic {
         return in_order(shared, &mut session, &requests).await.map(Some);
     }
     let mut watched = Watched::new();
     for (key, version) in job.expected {
         watched.expect(job.namespace, key, *version);
-    }
-    if is_clustered {
-        return match shared.node.serve_transaction(&mut session, &requests, &watched).await {
-            Served::Done(replies) => Ok(Some(replies)),
-            Served::Changed => Ok(None),
-            Served::Error(error) => Err(unexpected(&Reply::Error(error))),
-        };
     }
     loop {
         let done = shared.node.transaction(&mut session, &requests, &watched);
@@ -97,7 +86,13 @@ pub(super) async fn run(
             }
             Outcome::Blocked(prefetch) => session.resume(fetch(prefetch).await?),
             Outcome::Refused(error) => return Err(Answer::of(&error)),
+            Outcome::Elsewhere => break,
         }
+    }
+    match shared.node.serve_transaction(&mut session, &requests, &watched).await {
+        Served::Done(replies) => Ok(Some(replies)),
+        Served::Changed => Ok(None),
+        Served::Error(error) => Err(unexpected(&Reply::Error(error))),
     }
 }
 
@@ -110,6 +105,11 @@ async fn in_order(
     while let Some(rest) = requests.get(replies.len()..).filter(|rest| !rest.is_empty()) {
         let progress = shared.node.execute(session, rest, &mut replies);
         settle(progress.commit).await?;
+        if progress.elsewhere {
+            let rest = requests.get(replies.len()..).unwrap_or_default();
+            replies.extend(shared.node.serve(session, rest).await);
+            break;
+        }
         if let Some(prefetch) = progress.blocked {
             session.resume(fetch(prefetch).await?);
         }

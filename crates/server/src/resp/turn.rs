@@ -5,7 +5,7 @@ use super::parser::Batch;
 use crate::clients::Client;
 use crate::counters;
 use crate::network::Local;
-use crate::session::{self, Admitted, Session};
+use crate::session::{self, Admitted, NotRun, Session};
 use crate::settings::ServerSettings;
 use crate::shared::Shared;
 use kvorum_cluster::{Fetched, Prefetch, Request};
@@ -111,25 +111,23 @@ impl Turn {
         if let Some(last) = pending.last() {
             self.session.client.facts.lock().last_command = last.spec.name;
         }
-        let is_clustered = self.session.shared.node.is_clustered();
         let mut done = 0;
         while done < pending.len() {
             let end = (done + self.chunk).min(pending.len());
             let first = done;
             let mut bytes = 0;
-            if is_clustered {
-                let rest = pending.get(done..end).unwrap_or_default();
-                self.replies = self.session.shared.node.serve(&mut self.session.node, rest).await;
-                bytes = self.output.append(&mut self.replies, None, self.session.protocol);
-                done = end;
-            }
             while done < end {
                 let rest = pending.get(done..end).unwrap_or_default();
                 let node = &self.session.shared.node;
                 let progress = node.execute(&mut self.session.node, rest, &mut self.replies);
                 done += progress.executed;
                 bytes += self.output.append(&mut self.replies, progress.commit, self.session.protocol);
-                if let Some(prefetch) = progress.blocked {
+                if progress.elsewhere {
+                    let rest = pending.get(done..end).unwrap_or_default();
+                    self.replies = self.session.shared.node.serve(&mut self.session.node, rest).await;
+                    bytes += self.output.append(&mut self.replies, None, self.session.protocol);
+                    done = end;
+                } else if let Some(prefetch) = progress.blocked {
                     let fetched = self.fetch(prefetch, stream).await?;
                     self.session.node.resume(fetched);
                 }
@@ -223,11 +221,6 @@ impl Turn {
                 return Ok(());
             }
         };
-        if self.session.shared.node.is_clustered() {
-            let reply = self.session.serve_queue(&queue).await;
-            self.output.push(&reply, self.session.protocol);
-            return self.send_if_long(stream).await;
-        }
         loop {
             match self.session.run_queue(&queue) {
                 Ok((reply, commit)) => {
@@ -236,9 +229,14 @@ impl Turn {
                     self.output.append(&mut self.replies, commit, self.session.protocol);
                     return self.send_if_long(stream).await;
                 }
-                Err(prefetch) => {
+                Err(NotRun::Blocked(prefetch)) => {
                     let fetched = self.fetch(prefetch, stream).await?;
                     self.session.node.resume(fetched);
+                }
+                Err(NotRun::Elsewhere) => {
+                    let reply = self.session.serve_queue(&queue).await;
+                    self.output.push(&reply, self.session.protocol);
+                    return self.send_if_long(stream).await;
                 }
             }
         }

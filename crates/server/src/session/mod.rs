@@ -13,7 +13,7 @@ mod waiting;
 pub(crate) use client::{REQUEST_ID_BYTES_MAX, request_id};
 pub(crate) use connection::REDIS_VERSION;
 pub(crate) use replicas::waits_for_replicas;
-pub(crate) use transaction::Queue;
+pub(crate) use transaction::{NotRun, Queue};
 pub(crate) use waiting::is_waiting;
 
 use crate::clients::Client;

@@ -14,6 +14,14 @@ pub(crate) struct Queue {
     spoiled: bool,
 }
 
+/// Why a queue was not run; nothing has happened.
+pub(crate) enum NotRun {
+    /// Run the prefetch, resume, and try again.
+    Blocked(Prefetch),
+    /// It is not for this node alone.
+    Elsewhere,
+}
+
 struct Queued {
     spec: &'static CommandSpec,
     words: Vec<Bytes>,
@@ -93,9 +101,8 @@ impl Session {
         Ok(queue)
     }
 
-    /// Runs the queue: all of its reads and writes as one, then what concerns the connection, replies in the order of the queue. `Err`: run the
-    /// prefetch, resume, and call it again; nothing has happened.
-    pub(crate) fn run_queue(&mut self, queue: &Queue) -> Result<(Reply, Option<Commit>), Prefetch> {
+    /// Runs the queue: all of its reads and writes as one, then what concerns the connection, replies in the order of the queue.
+    pub(crate) fn run_queue(&mut self, queue: &Queue) -> Result<(Reply, Option<Commit>), NotRun> {
         let words: Vec<Vec<&[u8]>> =
             queue.commands.iter().map(|command| command.words.iter().map(Bytes::as_ref).collect()).collect();
         let shared = std::sync::Arc::clone(&self.shared);
@@ -104,7 +111,8 @@ impl Session {
         let done = shared.node.transaction(&mut self.node, &requests, &self.watched);
         let replies = match done.outcome {
             Outcome::Done(replies) => replies,
-            Outcome::Blocked(prefetch) => return Err(prefetch),
+            Outcome::Blocked(prefetch) => return Err(NotRun::Blocked(prefetch)),
+            Outcome::Elsewhere => return Err(NotRun::Elsewhere),
             Outcome::Changed => {
                 self.watched.clear();
                 return Ok((Reply::NilArray, done.commit));
@@ -118,7 +126,7 @@ impl Session {
         Ok((self.put_together(queue, &words, replies, held), done.commit))
     }
 
-    /// As [`run_queue`](Session::run_queue), on a node of a cluster: waits until the reply may be told.
+    /// As [`run_queue`](Session::run_queue), wherever in the cluster it is to be done: waits until the reply may be told.
     pub(crate) async fn serve_queue(&mut self, queue: &Queue) -> Reply {
         let words: Vec<Vec<&[u8]>> =
             queue.commands.iter().map(|command| command.words.iter().map(Bytes::as_ref).collect()).collect();

@@ -33,8 +33,12 @@ fn a_shard_that_was_written_alone_becomes_a_group() {
                 parts.store.write(&batch, Durability::Synced).unwrap().wait().unwrap();
                 client.wrote_alone(op, key.as_bytes(), value.as_bytes());
             }
-            assert!(Member::convert(&parts, epoch(2), 1000).unwrap());
-            assert!(!Member::convert(&parts, epoch(3), 2000).unwrap(), "there is a member already");
+            let mut batch = Batch::new();
+            let converted = Member::convert(&parts, epoch(2), 1000, &mut batch).unwrap();
+            assert_eq!(converted, Some(OpId::new(epoch(2), 0)));
+            parts.store.write(&batch, Durability::Synced).unwrap().wait().unwrap();
+            let again = Member::convert(&parts, epoch(3), 2000, &mut Batch::new()).unwrap();
+            assert_eq!(again, None, "there is a member already");
         }
         let others = [12, 13].map(|id| Node::new(StoreId(id), seed ^ id));
         let mut group = Group::of(seed, std::iter::once(first).chain(others).collect(), 1, client);
