@@ -199,6 +199,23 @@ def transfer(cluster):
     judge_gaps(judge(clients), (killed, started))
 
 
+def join(cluster):
+    """Two nodes join one that keeps everything alone, under load; it is killed when the first of them comes, and again when the second does."""
+    first, *others = cluster.nodes
+    first.start(alone=True)
+    cluster.wait_whole(members=1)
+    clients = cluster.torture(24, "--patience-ms", "3000", nodes=[first])
+    spend(clients, 3)
+    for members, other in enumerate(others, start=2):
+        other.start(join=1)
+        print(f"  n{other.number} comes, n1 is killed")
+        first.kill()
+        first.start(alone=True)
+        cluster.wait_whole(seconds=90, members=members)
+        spend(clients, 2)
+    judge(clients)
+
+
 def busier_of(cluster, one, other):
     """That of two nodes which leads more shards."""
     counts = cluster.leaders()
@@ -268,7 +285,7 @@ def slow_link(cluster):
 
 
 SCENARIOS = [(kill, 3), (pause, 3), (restart, 3), (minority, 3), (no_majority, 3), (one_way, 3), (full_disk, 3), (wiped, 3),
-             (transfer, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3)]
+             (transfer, 3), (join, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3)]
 
 
 def main():

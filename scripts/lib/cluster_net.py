@@ -165,9 +165,9 @@ class Node:
     def resp(self):
         return f"{self.address}:{RESP}"
 
-    def start(self, join=None):
-        """Starts the node and waits for its last start line."""
-        how = ["--join", self.cluster.peer(join)] if join else ["--peers", self.cluster.peers()]
+    def start(self, join=None, alone=False):
+        """Starts the node and waits for its last start line. `alone`: others may join it."""
+        how = [] if alone else ["--join", self.cluster.peer(join)] if join else ["--peers", self.cluster.peers()]
         words = ["ip", "netns", "exec", self.cluster.net.space(self.number), self.cluster.program, "serve",
                  "--name", f"n{self.number}", "--data", self.data, "--memory", "64MiB", "--protected-mode", "no",
                  "--peer", f"{self.address}:{PEER}", "--resp", self.resp, "--http", f"{self.address}:{HTTP}",
@@ -321,9 +321,9 @@ class Cluster:
         counts = self.leaders()
         return self.node(max(counts, key=lambda number: counts[number]))
 
-    def torture(self, seconds, *flags):
-        """Clients in the background; `judge` waits for what they say."""
-        nodes = ",".join(node.resp for node in self.nodes)
+    def torture(self, seconds, *flags, nodes=None):
+        """Clients in the background, of these nodes; `judge` waits for what they say."""
+        nodes = ",".join(node.resp for node in nodes or self.nodes)
         name = f"t{time.monotonic_ns()}"
         return subprocess.Popen([self.sim, "torture", "--nodes", nodes, "--seconds", str(seconds), "--run", name, *flags],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
