@@ -197,7 +197,17 @@ fn execute(node: &Node, line: &str) -> Progress {
 fn a_write_of_a_cluster_of_one_waits_for_no_more_than_its_class() {
     run(async {
         let mut world = World::of(1).await;
-        assert_eq!(world.client(0).call("SET k v").await, Reply::Ok);
+        let mut client = world.client(0);
+        assert_eq!(client.call("SET k v").await, Reply::Ok);
+        client.namespace = NamespaceId::ENTITY;
+        assert_eq!(
+            client.call("FLUSHALL").await,
+            Reply::Ok,
+            "it empties the numbered ones, wherever it is sent"
+        );
+        client.namespace = NamespaceId::ZERO;
+        assert_eq!(client.call("GET k").await, Reply::Nil);
+        drop(client);
         let node = world.node(0).clone();
         node.set_durability(Durability::Buffered);
         let progress = execute(&node, "SET k w");
