@@ -232,7 +232,10 @@ impl Coordination {
             Operation::Read { .. } => {
                 let Some(newest) = self.newest() else { return };
                 let behind = all().filter(|((_, reply), rank)| match reply {
-                    Reply::Found(Some(entry)) if entry.version < newest.version => true,
+                    // What only remembers that a copy is gone does so as well by an older version.
+                    Reply::Found(Some(entry)) if entry.version < newest.version => {
+                        !entry.shadow || *rank < newest.from
+                    }
                     // It should have the entry itself.
                     Reply::Found(found) if found.as_ref().is_none_or(|entry| entry.shadow) => {
                         *rank < newest.from && !newest.shadow

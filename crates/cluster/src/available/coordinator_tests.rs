@@ -177,3 +177,14 @@ fn a_shadow_gives_way_to_its_entry() {
     let steps = read.step(Input::Answered(order[1], Answer::Found(Some(entry(10, 2)))));
     assert_eq!(steps, [Step::Done(Outcome::Read(Some(entry(10, 2)))), Step::Repair(order[0], entry(10, 2))]);
 }
+
+#[test]
+fn an_older_memory_of_a_copy_that_is_gone_needs_no_repair() {
+    let (mut read, order) = read(3, 2);
+    let gone = |version, from| Entry { shadow: true, value: None, ..entry(version, from) };
+    read.step(Input::Answered(order[0], Answer::Found(Some(entry(10, 2)))));
+    // The second one should have the entry itself, the third one should not.
+    read.step(Input::Answered(order[1], Answer::Found(Some(gone(9, 1)))));
+    let steps = read.step(Input::Answered(order[2], Answer::Found(Some(gone(9, 1)))));
+    assert_eq!(steps, [Step::Repair(order[1], entry(10, 2))]);
+}
