@@ -12,7 +12,11 @@ pub const TARGETS: [Target; 6] = [
     ("forward_answer", |bytes| _ = route::decode_answer(Bytes::copy_from_slice(bytes))),
     ("frame", |bytes| _ = transport::decode_all(bytes)),
     ("handshake", |bytes| _ = transport::decode_handshake(bytes)),
-    ("shard_message", |bytes| _ = shard::wire::decode(&Bytes::copy_from_slice(bytes))),
+    ("shard_message", |bytes| {
+        let frame = Bytes::copy_from_slice(bytes);
+        _ = shard::wire::decode(&frame);
+        shard::wire::messages(&frame).flatten().for_each(|message| _ = shard::wire::decode(&message));
+    }),
     ("shard_data", |bytes| shard::read_data(&Bytes::copy_from_slice(bytes))),
 ];
 

@@ -39,13 +39,19 @@ impl Cluster {
 
     /// Tells all members that a node can be reached, or can't any more.
     pub(super) fn tell_peers(self: &Arc<Self>, store: StoreId, reachable: bool) {
-        for shard in self.open_shards() {
-            self.step(shard, MemberInput::Peer { store, reachable });
-        }
+        self.in_turn(|| {
+            for shard in self.open_shards() {
+                self.step(shard, MemberInput::Peer { store, reachable });
+            }
+        });
     }
 
-    /// Ticks a busy shard. Answers whether it is busy still.
-    pub(super) fn tick(self: &Arc<Self>, shard: ShardId) -> bool {
+    /// Ticks busy shards. Those that are busy still stay in the list.
+    pub(super) fn tick_all(self: &Arc<Self>, shards: &mut Vec<ShardId>) {
+        self.in_turn(|| shards.retain(|shard| self.tick(*shard)));
+    }
+
+    fn tick(self: &Arc<Self>, shard: ShardId) -> bool {
         let Some(place) = self.table.shard(shard) else { return false };
         let mut out = Outbox::default();
         let is_busy = {

@@ -4,21 +4,24 @@ use super::Cluster;
 use super::moments;
 use crate::control::Report;
 use crate::latch::ShardId;
-use crate::shard::{Job, Member, MemberInput, MemberReport, Outbox, Send, wire};
-use crate::transport::Channel;
-use bytes::{Bytes, BytesMut};
+use crate::shard::{Job, Member, MemberInput, MemberReport, Outbox, wire};
+use bytes::Bytes;
 use kvorum_sync::{Moment, StoreId};
 use std::sync::Arc;
 
 impl Cluster {
-    /// Takes in what another node's member has to say.
+    /// Takes in what the members of another node have to say.
     pub(super) fn deliver(self: &Arc<Self>, from: StoreId, body: &Bytes) {
-        match wire::decode(body) {
-            Ok((shard, message)) => self.step(shard, MemberInput::Message { from, message }),
-            Err(expected) => {
-                tracing::warn!(%from, ?expected, "a message for a shard that makes no sense: dropped");
+        self.in_turn(|| {
+            for message in wire::messages(body) {
+                match message.and_then(|bytes| wire::decode(&bytes)) {
+                    Ok((shard, message)) => self.step(shard, MemberInput::Message { from, message }),
+                    Err(expected) => {
+                        tracing::warn!(%from, ?expected, "a message for a shard that makes no sense: dropped");
+                    }
+                }
             }
-        }
+        });
     }
 
     /// Steps the member of a shard and carries out what it wants. Nothing happens if there is none: it is not open yet, or not here any more.
@@ -60,14 +63,8 @@ impl Cluster {
         if let (Some(tree), Some(place)) = (&out.tree, self.table.shard(shard)) {
             place.tree.replace(tree);
         }
-        // What others wait for comes first.
-        self.send(shard, &out.sends);
-        if let Some(sequence) = out.written {
-            self.pump.wrote(shard, sequence);
-        }
-        for (token, done) in out.done {
-            self.waits.complete(token, done);
-        }
+        let moved = out.room || out.led || out.deposed || out.visible.is_some();
+        self.want(shard, &out.sends, out.written, out.done, moved);
         for job in out.jobs {
             self.begin(shard, job);
         }
@@ -89,27 +86,8 @@ impl Cluster {
         if out.led {
             self.tell_unreachable(shard);
         }
-        if out.room || out.led || out.deposed || out.visible.is_some() {
-            self.moved.notify_waiters();
-        }
         if let Some(error) = out.halted {
             self.halted(shard, &error);
-        }
-    }
-
-    fn send(&self, shard: ShardId, sends: &[Send]) {
-        let mut bytes = BytesMut::new();
-        let mut last: Option<(&Send, Bytes)> = None;
-        for send in sends {
-            // A write goes to all followers alike: it is put into bytes once.
-            let same = last.as_ref().filter(|(before, _)| before.message == send.message);
-            let frame = same.map(|(_, frame)| frame.clone()).unwrap_or_else(|| {
-                wire::encode(shard, &send.message, &mut bytes);
-                bytes.split().freeze()
-            });
-            // What is not sent is lost as on any network: the protocol repeats it.
-            let _ = self.transport.send(send.to, send.lane, Channel::Shard, frame.clone());
-            last = Some((send, frame));
         }
     }
 

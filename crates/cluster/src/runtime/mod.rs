@@ -24,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod turn;
 mod waits;
 
 #[cfg(test)]

@@ -34,12 +34,17 @@ pub(crate) enum Pumped<'p> {
 }
 
 impl Pump {
-    /// A shard wrote a record at this sequence and wants to hear when it is durable.
-    pub(crate) fn wrote(&self, shard: ShardId, sequence: Sequence) {
+    /// Shards wrote records at these sequences and want to hear when they are durable.
+    pub(crate) fn wrote(&self, records: &[(ShardId, Sequence)]) {
+        if records.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
-        let last = state.under_way.entry(shard).or_insert(0);
-        *last = sequence.max(*last);
-        state.highest = state.highest.max(sequence);
+        for (shard, sequence) in records.iter().copied() {
+            let last = state.under_way.entry(shard).or_insert(0);
+            *last = sequence.max(*last);
+            state.highest = state.highest.max(sequence);
+        }
         drop(state);
         self.changed.notify_one();
     }
@@ -137,8 +142,8 @@ mod tests {
         let (store, tree) = open(&SimFs::new(1));
         let pump = Pump::default();
         let (first, second) = (shard_id(2), shard_id(1));
-        pump.wrote(first, write(&store, &tree, 1));
-        pump.wrote(second, write(&store, &tree, 2));
+        pump.wrote(&[(first, write(&store, &tree, 1))]);
+        pump.wrote(&[(second, write(&store, &tree, 2))]);
         let mut told = Vec::new();
         let mut later = 0;
         pump.run(&store, &mut |pumped| {
@@ -147,7 +152,7 @@ mod tests {
             told.push(shards.to_vec());
             if told.len() == 1 {
                 later = write(&store, &tree, 3);
-                pump.wrote(second, later);
+                pump.wrote(&[(second, later)]);
             } else {
                 pump.stop();
             }
@@ -157,7 +162,7 @@ mod tests {
         pump.took(0);
         assert_eq!(pump.sync_micros(), 700_000);
         assert_eq!(pump.sync_micros(), 525_000, "with nothing under way it fades");
-        pump.wrote(first, later + 1);
+        pump.wrote(&[(first, later + 1)]);
         let slow = pump.sync_micros();
         assert_eq!(pump.sync_micros(), slow, "not while a sync takes its time");
         assert!(later > 0 && store.synced() >= later);
@@ -169,7 +174,7 @@ mod tests {
         let pump = Pump::default();
         let done = write(&store, &tree, 1);
         store.commit_at(done, Durability::Synced).wait().unwrap();
-        pump.wrote(shard_id(1), done + 5);
+        pump.wrote(&[(shard_id(1), done + 5)]);
         let mut shards = Vec::new();
         pump.take(done, &mut shards);
         assert_eq!(shards, [shard_id(1)]);
@@ -187,7 +192,7 @@ mod tests {
         let (store, tree) = open(&fs);
         let pump = Pump::default();
         fs.inject(Fault::once(Operation::Sync, "wal"));
-        pump.wrote(shard_id(3), write(&store, &tree, 1));
+        pump.wrote(&[(shard_id(3), write(&store, &tree, 1))]);
         pump.run(&store, &mut |pumped| {
             let Pumped::Failed(error) = pumped else { panic!("a failed sync made something durable") };
             assert!(matches!(error, kvorum_engine::Error::Poisoned { .. }), "{error}");

@@ -61,7 +61,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: Weak<Inner>) {
     tokio::select! {
         biased;
         () = ends => {}
-        () = cluster.ticks.run(|shard| cluster.tick(shard)) => {}
+        () = cluster.ticks.run(|shards| cluster.tick_all(shards)) => {}
         () = follow(&cluster) => {}
         () = peers(&cluster) => {}
         () = reconcile(&cluster, &node) => {}

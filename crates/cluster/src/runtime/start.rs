@@ -147,9 +147,9 @@ impl Cluster {
     fn pumped(self: &Arc<Self>, pumped: &Pumped<'_>) {
         match pumped {
             Pumped::Durable(shards, synced) => {
-                for shard in *shards {
-                    self.step(*shard, MemberInput::Durable(*synced));
-                }
+                self.in_turn(|| {
+                    shards.iter().for_each(|shard| self.step(*shard, MemberInput::Durable(*synced)));
+                });
             }
             Pumped::Failed(kvorum_engine::Error::Closed) => self.pump.stop(),
             Pumped::Failed(error) => self.set_halt(Some(Halt::Poisoned(error.to_string()))),

@@ -29,8 +29,8 @@ impl Ticks {
         }
     }
 
-    /// Ticks the busy shards for ever; `tick` answers whether the shard is still busy.
-    pub(crate) async fn run(&self, mut tick: impl FnMut(ShardId) -> bool) {
+    /// Ticks the busy shards for ever; `tick` leaves those in the list that are still busy.
+    pub(crate) async fn run(&self, mut tick: impl FnMut(&mut Vec<ShardId>)) {
         let mut interval = tokio::time::interval(EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shards = Vec::new();
@@ -42,11 +42,8 @@ impl Ticks {
             shards.clear();
             // Taken out before they are ticked: a shard that becomes busy again meanwhile is added again.
             shards.extend(std::mem::take(&mut *self.busy.lock()));
-            for shard in &shards {
-                if tick(*shard) {
-                    self.busy.lock().insert(*shard);
-                }
-            }
+            tick(&mut shards);
+            self.busy.lock().extend(shards.drain(..));
         }
     }
 }
@@ -65,13 +62,15 @@ mod tests {
         let (first, second) = (shard_id(1), shard_id(2));
         ticks.add(first);
         runtime.unwrap().block_on(async {
-            let run = ticks.run(|shard| {
-                ticked.borrow_mut().push(shard);
-                if ticked.borrow().len() == 2 {
-                    ticks.add(second);
-                }
-                // The first one has enough after two.
-                shard == second || ticked.borrow().len() < 2
+            let run = ticks.run(|shards| {
+                shards.retain(|shard| {
+                    ticked.borrow_mut().push(*shard);
+                    if ticked.borrow().len() == 2 {
+                        ticks.add(second);
+                    }
+                    // The first one has enough after two.
+                    *shard == second || ticked.borrow().len() < 2
+                });
             });
             tokio::select! {
                 () = run => {}

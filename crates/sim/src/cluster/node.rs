@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvorum_cluster::rehearsal::NodeSide;
 use kvorum_cluster::shard::{Job, Member, MemberInput, MemberParts, Outbox, Rows, ShardId, wire};
 use kvorum_engine::fs::sim::SimFs;
@@ -279,9 +279,9 @@ impl World {
             self.trace.line(self.now, || format!("{id} →   {out:?}"));
         }
         for send in out.sends {
-            let mut body = BytesMut::new();
+            let mut body = Vec::new();
             wire::encode(SHARD, &send.message, &mut body);
-            self.send(node, send.to, &body.freeze());
+            self.send(node, send.to, &body.into());
         }
         for (token, done) in out.done {
             self.done(node, token, done);

@@ -1,7 +1,8 @@
 //! Messages between members of a shard, as bytes.
 //!
 //! ```text
-//! namespace u16 · place u16 · kind u8 · the message's fields · what travels beside it (to the end)
+//! frame   = length u32 · message │ length u32 · message │ …
+//! message = namespace u16 · place u16 · kind u8 · the message's fields · what travels beside it (to the end)
 //! ```
 //!
 //! Numbers are little endian; counts are varints. A reader takes nothing on trust: no list is made room for that the bytes can't hold.
@@ -13,8 +14,11 @@ pub(super) mod tests;
 
 use super::bytes_in::{Expected, Reader};
 use crate::latch::ShardId;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvorum_sync::Message;
+
+/// Bytes of the length before each message of a frame.
+const LENGTH_BYTES: usize = 4;
 
 /// A message with what travels beside it: the writes of a [`Message::Write`], the data of a [`Message::Piece`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,15 +68,43 @@ mod kind {
     pub(super) const FENCE: u8 = 23;
 }
 
+/// Bytes of a message before its payload, of nearly all.
+const FIELDS_BYTES: usize = 128;
+
 /// Adds a message for a shard's member.
-pub fn encode(shard: ShardId, message: &ShardMessage, out: &mut BytesMut) {
-    let mut fields = Vec::with_capacity(128);
-    encode::message(&mut fields, &message.message);
-    out.reserve(fields.len() + message.payload.len() + 4);
+pub fn encode(shard: ShardId, message: &ShardMessage, out: &mut Vec<u8>) {
+    out.reserve(FIELDS_BYTES + message.payload.len());
     out.extend_from_slice(&shard.namespace.to_le_bytes());
     out.extend_from_slice(&shard.place.to_le_bytes());
-    out.extend_from_slice(&fields);
+    encode::message(out, &message.message);
     out.extend_from_slice(&message.payload);
+}
+
+/// Adds a message to the body of a frame: behind its length.
+pub(crate) fn push(shard: ShardId, message: &ShardMessage, frame: &mut Vec<u8>) {
+    let start = frame.len();
+    frame.extend_from_slice(&[0; LENGTH_BYTES]);
+    encode(shard, message, frame);
+    // Frames are far below what the number can say.
+    let length = u32::try_from(frame.len() - start - LENGTH_BYTES).unwrap_or(u32::MAX);
+    if let Some(place) = frame.get_mut(start..start + LENGTH_BYTES) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// The messages in the body of a frame, in order. The last one is an error if the body does not end with it.
+pub(crate) fn messages(frame: &Bytes) -> impl Iterator<Item = Result<Bytes, Expected>> {
+    let mut reader = Reader::new(frame);
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed || reader.is_done() {
+            return None;
+        }
+        let length = reader.u32("the length of a message");
+        let message = length.and_then(|length| reader.bytes(length as usize, "a whole message"));
+        failed = message.is_err();
+        Some(message)
+    })
 }
 
 /// Reads a message and the shard that it is for.

@@ -177,9 +177,29 @@ impl Draw {
 }
 
 fn bytes_of(message: &ShardMessage) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode(shard_id(7), message, &mut out);
-    out.freeze()
+    out.into()
+}
+
+#[test]
+fn messages_of_a_frame_come_back_in_order_and_a_cut_one_is_told() {
+    let mut draw = Draw(fastrand::Rng::with_seed(14));
+    let all: Vec<_> =
+        (kind::GATHER..=kind::FENCE).map(|kind| ShardMessage::of(draw.message(kind))).collect();
+    let mut frame = Vec::new();
+    all.iter().for_each(|message| push(shard_id(7), message, &mut frame));
+    let frame = Bytes::from(frame);
+    let bytes: Vec<_> = all.iter().map(|message| Ok(bytes_of(message))).collect();
+    assert_eq!(messages(&frame).collect::<Vec<_>>(), bytes);
+    assert_eq!(messages(&Bytes::new()).count(), 0);
+    for length in 0..frame.len() {
+        let found: Vec<_> = messages(&frame.slice(..length)).collect();
+        let whole = found.iter().take_while(|message| message.is_ok()).count();
+        assert_eq!(found[..whole], bytes[..whole]);
+        let ends: usize = bytes[..whole].iter().flatten().map(|bytes| LENGTH_BYTES + bytes.len()).sum();
+        assert_eq!(found.len() - whole, usize::from(ends < length), "one error, where it is cut: {length}");
+    }
 }
 
 /// What the reader is tried with: one message of each kind.

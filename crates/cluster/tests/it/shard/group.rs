@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::node::{Node, SHARD};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvorum_cluster::shard::{Done, Draft, Member, MemberInput, MemberReport, Outbox, wire};
 use kvorum_engine::{Batch, Durability};
 use kvorum_sync::{Alarm, Epoch, Holders, Members, Message, Moment, OpId, Register, StoreId, Token, Way};
@@ -159,9 +159,9 @@ impl Group {
             {
                 send.message.payload = Bytes::from_static(b"\x00\x01\x00\x06\x10key-0\x07spoiled");
             }
-            let mut body = BytesMut::new();
+            let mut body = Vec::new();
             wire::encode(SHARD, &send.message, &mut body);
-            self.post(from, send.to, &body.freeze());
+            self.post(from, send.to, &body.into());
         }
         self.met.installed += usize::from(out.tree.is_some());
         for (token, done) in out.done {
