@@ -16,6 +16,10 @@ pub struct Config {
     pub gather_grace_micros: u64,
     /// After how long without an answer a message is repeated.
     pub resend_micros: u64,
+    /// How often the commit point is told by itself while items are in flight, which carry it too. The last one of all is told at once.
+    pub point_micros: u64,
+    /// How often a checkpoint that moves is stored.
+    pub checkpoint_micros: u64,
     /// How long a manager may take to lead before it reports.
     pub manage_micros: u64,
     /// How long a leader may go without committing what is proposed before it asks to be replaced.
@@ -50,6 +54,8 @@ impl Default for Config {
             lanes: 2,
             gather_grace_micros: 20_000,
             resend_micros: 100_000,
+            point_micros: 20_000,
+            checkpoint_micros: 50_000,
             manage_micros: 2_000_000,
             stall_micros: 2_000_000,
             ask_micros: 500_000,

@@ -33,8 +33,9 @@ pub(crate) struct Core {
     points: VecDeque<(OpId, Digest)>,
     /// The digest of the own log at the last told point that it reached.
     reached: VecDeque<(OpId, Digest)>,
-    /// The checkpoint last handed out for storing.
+    /// The checkpoint last handed out for storing, and when a tick did that.
     pub(crate) stored_checkpoint: OpId,
+    stored_at: Moment,
     /// The checkpoint last known to be durable.
     pub(crate) durable_checkpoint: OpId,
     pub(crate) floor: OpId,
@@ -63,6 +64,7 @@ impl Core {
             standing: durable.standing,
             announced: log.checkpoint.op,
             stored_checkpoint: log.checkpoint.op,
+            stored_at: Moment::default(),
             durable_checkpoint: log.checkpoint.op,
             log,
             records: Records::default(),
@@ -174,9 +176,19 @@ impl Core {
         self.store_checkpoint(out);
     }
 
-    /// Hands the checkpoint out for storing, if it moved since the last time. A lower one on disk is true as well: so this needs no sync,
-    /// and happens once a tick, not once an item.
-    pub(crate) fn store_checkpoint(&mut self, out: &mut Effects) {
+    /// Hands the checkpoint out for storing now and then. A lower one on disk is true as well: so this needs no sync, and does not happen once an
+    /// item.
+    pub(crate) fn tick_checkpoint(&mut self, now: Moment, out: &mut Effects) {
+        if now.micros_since(self.stored_at) >= self.config.checkpoint_micros
+            && self.stored_checkpoint < self.log.checkpoint.op
+        {
+            self.stored_at = now;
+            self.store_checkpoint(out);
+        }
+    }
+
+    /// Hands the checkpoint out for storing, if it moved since the last time.
+    fn store_checkpoint(&mut self, out: &mut Effects) {
         if self.stored_checkpoint < self.log.checkpoint.op {
             self.stored_checkpoint = self.log.checkpoint.op;
             let checkpoint = self.log.checkpoint;

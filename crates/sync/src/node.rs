@@ -374,7 +374,7 @@ impl Replica {
     }
 
     fn tick(&mut self, now: Moment, out: &mut Effects) {
-        self.core.store_checkpoint(out);
+        self.core.tick_checkpoint(now, out);
         self.retry_nomination(now, out);
         self.servings.tick(&self.core, now, out);
         if let Some(mut resync) = self.resync.take() {

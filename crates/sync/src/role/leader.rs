@@ -52,7 +52,9 @@ pub(crate) struct Leader {
     pub(crate) digests: Digests,
     pub(crate) wants_room: bool,
     pub(crate) draining: Option<StepDown>,
+    /// The commit point that was last told by itself, and when.
     pub(crate) told_point: OpId,
+    pub(crate) told_at: Moment,
     /// When something was committed, or the first item of a quiet time was proposed.
     pub(crate) moved: Moment,
     work: Vec<u64>,
@@ -78,6 +80,7 @@ impl Leader {
             wants_room: false,
             draining: None,
             told_point: OpId::ZERO,
+            told_at: Moment::default(),
             moved: now,
             work: Vec::new(),
         };

@@ -243,8 +243,11 @@ impl Leader {
     /// What time brings: lost messages are repeated, the commit point is told, standing still is noticed.
     pub(crate) fn tick(&mut self, core: &mut Core, now: Moment, out: &mut Effects) {
         let point = self.point(&core.log);
-        let news = point != self.told_point;
+        let is_settled = self.next == self.committed + 1;
+        let is_due = is_settled || now.micros_since(self.told_at) >= core.config.point_micros;
+        let news = point != self.told_point && is_due;
         if news {
+            self.told_at = now;
             self.digests.told(point, self.point_digest);
             self.told_point = point;
         }

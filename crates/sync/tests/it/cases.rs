@@ -330,6 +330,8 @@ fn play(text: &str) -> String {
     let config = Config {
         gather_grace_micros: 0,
         resend_micros: 1_000,
+        point_micros: 0,
+        checkpoint_micros: 0,
         ask_micros: 0,
         window_items: 4,
         retain_items: 2,

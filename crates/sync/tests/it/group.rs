@@ -27,7 +27,14 @@ pub(crate) fn item(op: OpId, reads: &[OpId]) -> Item {
 
 /// Settings without waiting: a tick repeats everything.
 pub(crate) fn config() -> Config {
-    Config { gather_grace_micros: 0, resend_micros: 1, ask_micros: 1, ..Config::default() }
+    Config {
+        gather_grace_micros: 0,
+        resend_micros: 1,
+        point_micros: 0,
+        checkpoint_micros: 0,
+        ask_micros: 1,
+        ..Config::default()
+    }
 }
 
 pub(crate) fn without(rule: Rule) -> Config {
