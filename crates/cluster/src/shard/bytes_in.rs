@@ -45,8 +45,19 @@ impl<'b> Reader<'b> {
 
     /// Bytes with their length before them.
     pub(super) fn counted(&mut self, expected: Expected) -> Result<Bytes, Expected> {
+        let slice = self.counted_slice(expected)?;
+        Ok(self.share(slice))
+    }
+
+    /// As [`Reader::counted`], borrowed.
+    pub(super) fn counted_slice(&mut self, expected: Expected) -> Result<&'b [u8], Expected> {
         let length = self.count(1, expected)?;
-        self.bytes(length, expected)
+        self.slice(length, expected)
+    }
+
+    /// A part of what is read, sharing the memory.
+    pub(super) fn share(&self, slice: &'b [u8]) -> Bytes {
+        self.whole.slice_ref(slice)
     }
 
     pub(super) fn array<const N: usize>(&mut self, expected: Expected) -> Result<[u8; N], Expected> {

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const FORMAT: u8 = 1;
 
+/// What a note takes beside its keys, of nearly all.
+const NOTE_BYTES: usize = 40;
+
 /// How an item came to be here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
@@ -35,7 +38,9 @@ pub(super) struct Note {
 
 /// The note of an item that writes this.
 pub(super) fn encode(item: &Item, came: Came, payload: &Payload) -> Bytes {
-    let mut out = vec![FORMAT, came as u8];
+    let keys: usize = payload.writes().map(|write| write.key.len() + 2).sum();
+    let mut out = Vec::with_capacity(NOTE_BYTES + keys);
+    out.extend_from_slice(&[FORMAT, came as u8]);
     put_varint(&mut out, item.time);
     put_u64(&mut out, item.digest.0);
     out.push(u8::from(payload.clears()));
@@ -43,7 +48,7 @@ pub(super) fn encode(item: &Item, came: Came, payload: &Payload) -> Bytes {
     put_varint(&mut out, reads.len() as u64);
     reads.iter().for_each(|read| put_u64(&mut out, read.version()));
     put_varint(&mut out, payload.writes().count() as u64);
-    payload.writes().for_each(|write| put_counted(&mut out, &write.key));
+    payload.writes().for_each(|write| put_counted(&mut out, write.key));
     out.into()
 }
 

@@ -106,11 +106,11 @@ fn push_head(out: &mut Vec<u8>, kind: u8, tree_key: &[u8], expires_at: Option<u6
 }
 
 /// Adds one write as it stands in a set of writes.
-pub(super) fn push_write(out: &mut Vec<u8>, write: &Write) {
+pub(super) fn push_write<B: AsRef<[u8]>>(out: &mut Vec<u8>, write: &Write<B>) {
     let kind = if write.value.is_some() { PUT } else { DELETE };
-    push_head(out, kind, &write.key, write.expires_at, write.tag);
+    push_head(out, kind, write.key.as_ref(), write.expires_at, write.tag);
     if let Some(value) = &write.value {
-        put_counted(out, value);
+        put_counted(out, value.as_ref());
     }
 }
 
@@ -118,41 +118,52 @@ pub(super) fn keys_of(clears: bool, hashes: &[KeyHash]) -> Keys {
     if clears { Keys::All } else { Keys::Of(Names::of(hashes)) }
 }
 
-/// One write.
+/// One write. `B`: bytes, borrowed or shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Write {
-    pub(super) key: Bytes,
+pub(super) struct Write<B = Bytes> {
+    pub(super) key: B,
     /// None: deleted.
-    pub(super) value: Option<Bytes>,
+    pub(super) value: Option<B>,
     pub(super) expires_at: Option<u64>,
     pub(super) tag: u8,
 }
 
 impl Write {
+    /// Reads a write that shares the memory of what it is read from.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Write, Expected> {
+        let Write { key, value, expires_at, tag } = Write::borrow(reader)?;
+        let (key, value) = (reader.share(key), value.map(|value| reader.share(value)));
+        Ok(Write { key, value, expires_at, tag })
+    }
+}
+
+impl<'b> Write<&'b [u8]> {
+    fn borrow(reader: &mut Reader<'b>) -> Result<Write<&'b [u8]>, Expected> {
         let kind = reader.u8("a write")?;
         let tag = reader.u8("a tag")?;
         let expires_at = match kind & EXPIRES {
             0 => None,
             _ => Some(reader.varint("a time of expiry")?),
         };
-        let key = reader.counted("a key")?;
+        let key = reader.counted_slice("a key")?;
         if key.len() > kvorum_engine::KEY_BYTES_MAX {
             return Err("a shorter key");
         }
         let value = match kind & !EXPIRES {
-            PUT => Some(reader.counted("a value")?),
+            PUT => Some(reader.counted_slice("a value")?),
             DELETE => None,
             _ => return Err("a put or a delete"),
         };
         Ok(Write { key, value, expires_at, tag })
     }
+}
 
+impl<B: AsRef<[u8]>> Write<B> {
     pub(super) fn add_to(&self, batch: &mut Batch, tree: &Tree, version: u64) {
         let attributes = Attributes { expires_at: self.expires_at, tag: self.tag };
         match &self.value {
-            Some(value) => batch.put(tree, &self.key, version, value, attributes),
-            None => batch.delete(tree, &self.key, version, attributes),
+            Some(value) => batch.put(tree, self.key.as_ref(), version, value.as_ref(), attributes),
+            None => batch.delete(tree, self.key.as_ref(), version, attributes),
         }
     }
 }
@@ -174,7 +185,7 @@ impl Payload {
         }
         let mut hashes = Vec::new();
         while !reader.is_done() {
-            hashes.push(key_hash(&Write::read(&mut reader)?.key));
+            hashes.push(key_hash(Write::borrow(&mut reader)?.key));
         }
         let keys = keys_of(flags & CLEARS != 0, &hashes);
         Ok(Payload { bytes, keys })
@@ -200,11 +211,21 @@ impl Payload {
         self.bytes.first().is_some_and(|flags| flags & READ_BACK != 0)
     }
 
-    pub(super) fn writes(&self) -> impl Iterator<Item = Write> {
+    pub(super) fn writes(&self) -> impl Iterator<Item = Write<&[u8]>> {
+        self.encoded().map(|(_, write)| write)
+    }
+
+    /// Each write with its bytes.
+    fn encoded(&self) -> impl Iterator<Item = (&[u8], Write<&[u8]>)> {
         let mut reader = Reader::new(&self.bytes);
         let _flags = reader.u8("flags");
         // Checked when it was made: it ends at the end.
-        std::iter::from_fn(move || if reader.is_done() { None } else { Write::read(&mut reader).ok() })
+        std::iter::from_fn(move || {
+            let start = self.bytes.len() - reader.left();
+            let write = if reader.is_done() { None } else { Write::borrow(&mut reader).ok() }?;
+            let bytes = self.bytes.get(start..self.bytes.len() - reader.left())?;
+            Some((bytes, write))
+        })
     }
 
     /// The digest of what is stored under this op id.
@@ -213,12 +234,8 @@ impl Payload {
         if self.clears() {
             sum = sum.with(Digest(xxh3_64_with_seed(b"clear", op.version())));
         }
-        let mut encoded = Vec::new();
-        for write in self.writes() {
-            encoded.clear();
-            push_write(&mut encoded, &write);
-            sum = sum.with(Digest(xxh3_64_with_seed(&encoded, op.version())));
-        }
+        let digests = self.encoded().map(|(bytes, _)| Digest(xxh3_64_with_seed(bytes, op.version())));
+        digests.for_each(|digest| sum = sum.with(digest));
         sum
     }
 
@@ -246,11 +263,11 @@ mod tests {
         let payload = some().finish();
         let again = Payload::parse(payload.bytes().clone()).unwrap();
         assert_eq!(again, payload);
-        let list: Vec<Write> = again.writes().collect();
+        let list: Vec<Write<&[u8]>> = again.writes().collect();
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].expires_at, list[0].tag), (Some(77), 3));
-        assert_eq!(list[0].value.as_deref(), Some(&b"one"[..]));
-        assert_eq!((&list[1].key[..], &list[1].value), (&b"\x10b"[..], &None));
+        assert_eq!(list[0].value, Some(&b"one"[..]));
+        assert_eq!((list[1].key, list[1].value), (&b"\x10b"[..], None));
     }
 
     #[test]

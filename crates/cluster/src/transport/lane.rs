@@ -17,6 +17,9 @@ use tokio::time::MissedTickBehavior;
 const READ_BYTES_MIN: usize = 64 << 10;
 const READ_BYTES_MAX: usize = 1 << 20;
 
+/// As long as so much of it is left, in bytes, a buffer is read into: frames that are still used keep it from being used again.
+const READ_BYTES_LEFT: usize = 16 << 10;
+
 /// Bodies up to this are copied next to each other; larger ones are written by themselves.
 const COPIED_BYTES_MAX: usize = 32 << 10;
 
@@ -118,7 +121,9 @@ impl Connection {
                 self.handler.quiet();
                 pause.await;
             }
-            buffer.reserve(wants.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+            if buffer.capacity() - buffer.len() < wants.max(READ_BYTES_LEFT) {
+                buffer.reserve(wants.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+            }
             let read = tokio::select! {
                 biased;
                 read = from.read_buf(&mut buffer) => read,

@@ -39,7 +39,7 @@ impl PieceOut {
         clears.iter().for_each(|version| put_u64(&mut self.0, *version));
     }
 
-    pub(super) fn entry(&mut self, version: u64, write: &Write) {
+    pub(super) fn entry<B: AsRef<[u8]>>(&mut self, version: u64, write: &Write<B>) {
         put_u64(&mut self.0, version);
         push_write(&mut self.0, write);
     }

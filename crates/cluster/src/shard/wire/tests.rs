@@ -185,8 +185,7 @@ fn bytes_of(message: &ShardMessage) -> Bytes {
 #[test]
 fn messages_of_a_frame_come_back_in_order_and_a_cut_one_is_told() {
     let mut draw = Draw(fastrand::Rng::with_seed(14));
-    let all: Vec<_> =
-        (kind::GATHER..=kind::FENCE).map(|kind| ShardMessage::of(draw.message(kind))).collect();
+    let all: Vec<_> = (kind::GATHER..=kind::FENCE).map(|kind| ShardMessage::of(draw.message(kind))).collect();
     let mut frame = Vec::new();
     all.iter().for_each(|message| push(shard_id(7), message, &mut frame));
     let frame = Bytes::from(frame);
