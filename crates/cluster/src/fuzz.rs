@@ -8,7 +8,10 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: [Target; 6] = [
-    ("forward_ask", |bytes| _ = route::decode_ask(Bytes::copy_from_slice(bytes))),
+    ("forward_ask", |bytes| {
+        _ = route::decode_ask(Bytes::copy_from_slice(bytes));
+        _ = route::decode_asks(Bytes::copy_from_slice(bytes));
+    }),
     ("forward_answer", |bytes| _ = route::decode_answer(Bytes::copy_from_slice(bytes))),
     ("frame", |bytes| _ = transport::decode_all(bytes)),
     ("handshake", |bytes| _ = transport::decode_handshake(bytes)),

@@ -55,6 +55,23 @@ impl Reader {
         Ok(self.0.split_to(length))
     }
 
+    /// Passes over so many bytes.
+    pub(crate) fn skip(&mut self, length: usize) -> Result<()> {
+        if length > self.0.len() {
+            return Err(Bad("as many bytes as are said"));
+        }
+        self.0.advance(length);
+        Ok(())
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn text(&mut self) -> Result<String> {
         String::from_utf8(self.bytes()?.into()).map_err(|_| Bad("text"))
     }

@@ -259,23 +259,28 @@ const SAID_UNKNOWN: u8 = 2;
 impl Answer {
     pub(crate) fn encode(&self) -> Bytes {
         let mut to = BytesMut::new();
+        self.put(&mut to);
+        to.freeze()
+    }
+
+    pub(super) fn put(&self, to: &mut BytesMut) {
         match self {
             Answer::Said { last, all } => {
                 to.put_u8(SAID);
                 to.put_u64_le(*last);
-                put_count(all.len(), &mut to);
-                all.iter().for_each(|said| said.put(&mut to));
+                put_count(all.len(), to);
+                all.iter().for_each(|said| said.put(to));
             }
             Answer::Changed => to.put_u8(CHANGED),
             Answer::Versions(versions) => {
                 to.put_u8(VERSIONS_ARE);
-                put_count(versions.len(), &mut to);
+                put_count(versions.len(), to);
                 versions.iter().for_each(|version| to.put_u64_le(*version));
             }
             Answer::Page { next, keys } => {
                 to.put_u8(PAGE_IS);
-                put_maybe(next.as_ref(), &mut to, |next, to| put_bytes(next, to));
-                put_words(keys, &mut to);
+                put_maybe(next.as_ref(), to, |next, to| put_bytes(next, to));
+                put_words(keys, to);
             }
             Answer::Count(count) => {
                 to.put_u8(COUNT_IS);
@@ -283,18 +288,38 @@ impl Answer {
             }
             Answer::Held(holders) => {
                 to.put_u8(HELD_IS);
-                put_holders(*holders, &mut to);
+                put_holders(*holders, to);
             }
             Answer::NotHere(leader) => {
                 to.put_u8(NOT_HERE);
-                put_maybe(*leader, &mut to, |leader, to| to.put_u64_le(leader.0));
+                put_maybe(*leader, to, |leader, to| to.put_u64_le(leader.0));
             }
             Answer::Refused(text) => {
                 to.put_u8(REFUSED);
-                put_bytes(text.as_bytes(), &mut to);
+                put_bytes(text.as_bytes(), to);
             }
         }
-        to.freeze()
+    }
+
+    pub(super) fn get(from: &mut Reader) -> Result<Answer> {
+        Ok(match from.byte()? {
+            SAID => {
+                let last = from.number()?;
+                let count = from.count(1)?;
+                Answer::Said { last, all: (0..count).map(|_| Said::get(from)).collect::<Result<_>>()? }
+            }
+            CHANGED => Answer::Changed,
+            VERSIONS_ARE => {
+                let count = from.count(8)?;
+                Answer::Versions((0..count).map(|_| from.number()).collect::<Result<_>>()?)
+            }
+            PAGE_IS => Answer::Page { next: from.maybe(Reader::bytes)?, keys: get_words(from)? },
+            COUNT_IS => Answer::Count(from.number()?),
+            HELD_IS => Answer::Held(get_holders(from)?),
+            NOT_HERE => Answer::NotHere(from.maybe(|from| from.number().map(StoreId))?),
+            REFUSED => Answer::Refused(from.text()?),
+            _ => return Err(Bad("a kind of answer")),
+        })
     }
 }
 
@@ -323,24 +348,7 @@ impl Said {
 /// Reads what another node answers.
 pub(crate) fn decode_answer(body: Bytes) -> Result<Answer> {
     let mut from = Reader::new(body);
-    let answer = match from.byte()? {
-        SAID => {
-            let last = from.number()?;
-            let count = from.count(1)?;
-            Answer::Said { last, all: (0..count).map(|_| Said::get(&mut from)).collect::<Result<_>>()? }
-        }
-        CHANGED => Answer::Changed,
-        VERSIONS_ARE => {
-            let count = from.count(8)?;
-            Answer::Versions((0..count).map(|_| from.number()).collect::<Result<_>>()?)
-        }
-        PAGE_IS => Answer::Page { next: from.maybe(Reader::bytes)?, keys: get_words(&mut from)? },
-        COUNT_IS => Answer::Count(from.number()?),
-        HELD_IS => Answer::Held(get_holders(&mut from)?),
-        NOT_HERE => Answer::NotHere(from.maybe(|from| from.number().map(StoreId))?),
-        REFUSED => Answer::Refused(from.text()?),
-        _ => return Err(Bad("a kind of answer")),
-    };
+    let answer = Answer::get(&mut from)?;
     from.end()?;
     Ok(answer)
 }

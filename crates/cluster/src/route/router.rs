@@ -3,8 +3,9 @@
 
 use super::attempt::{Attempt, Kind, Next, PATIENCE_MS, Setback};
 use super::codec::{Answer, COMMANDS_MAX, Said, Work, decode_answer, encode_ask};
+use super::first::is_whole;
 use super::here::Here;
-use super::join::join;
+use super::join::{Boxed, join};
 use super::plan::{Part, Parts, Piece};
 use super::whole::Whole;
 use crate::consistency::ReadMode;
@@ -19,12 +20,13 @@ use crate::transport::{CallError, Channel};
 use bytes::Bytes;
 use kvorum_model::{ErrorReply, Reply};
 use kvorum_sync::{Lane, Moment, OpId, StoreId};
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Longest wait for one answer of another node: a commit there may take a change of leaders.
-const ANSWER_WITHIN: Duration = Duration::from_millis(PATIENCE_MS);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(PATIENCE_MS);
 
 /// Routes for one node.
 #[derive(Clone, Copy)]
@@ -65,8 +67,14 @@ impl Router<'_> {
         let Parts { parts, mut merging } = Parts::of(requests);
         let namespaces: Vec<NamespaceId> =
             parts.iter().filter_map(|part| namespace_of(part, requests)).collect();
+        let mut first = self.first_answers(&parts, wish).await.into_iter();
         let runs = parts.iter().zip(namespaces).map(|(part, namespace)| {
-            Box::pin(self.part(part, namespace, wish)) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+            let first = first.next().flatten();
+            let run: Boxed<'_, _> = match first {
+                Some(Ok(Answer::Said { all, last })) if is_whole(part, &all) => Box::pin(ready((all, last))),
+                first => Box::pin(self.part(part, namespace, wish, first)),
+            };
+            run
         });
         let all = join(runs.collect()).await;
         for (part, (said, last)) in parts.iter().zip(all) {
@@ -79,8 +87,14 @@ impl Router<'_> {
         merging.into_replies()
     }
 
-    /// Executes a part, piece by piece. Answers the highest op id that it wrote, too; zero: none.
-    async fn part(&self, part: &Part<'_>, namespace: NamespaceId, wish: Wish<'_>) -> (Vec<Said>, u64) {
+    /// Executes a part, piece by piece, or goes on after a first try. Answers the highest op id that it wrote, too; zero: none.
+    async fn part(
+        &self,
+        part: &Part<'_>,
+        namespace: NamespaceId,
+        wish: Wish<'_>,
+        mut first: Option<Result<Answer, Setback>>,
+    ) -> (Vec<Said>, u64) {
         let mut said = vec![Said::Again; part.pieces.len()];
         let mut left: Vec<usize> = (0..part.pieces.len()).collect();
         let is_write = |at: &usize| part.pieces.get(*at).is_some_and(|piece| piece.spec.is_write());
@@ -101,7 +115,10 @@ impl Router<'_> {
             let list: Vec<Command<'_>> = pieces.iter().map(|piece| (piece.spec, piece.args())).collect();
             let id = wish.id.filter(|_| now_left.iter().any(is_named)).map(|(_, id)| id);
             let until = now().after_micros(attempt.patience_ms(millis()).saturating_mul(1000));
-            let tried = self.try_commands(part.shard, namespace, &list, (wish, id), hint.take(), until).await;
+            let tried = match first.take() {
+                Some(tried) => tried,
+                None => self.try_commands(part.shard, namespace, &list, (wish, id), hint.take(), until).await,
+            };
             let setback = match tried {
                 Ok(Answer::Said { all, last }) if all.len() == list.len() => {
                     wrote = wrote.max(last);

@@ -39,6 +39,7 @@ use crate::available::Shell;
 use crate::control::Control;
 use crate::latch::ShardId;
 use crate::namespaces::Table;
+use crate::route::Together;
 use crate::shard::{Done, JobDone, MemberConfig, Rows};
 use crate::transport::Transport;
 use jobs::Jobs;
@@ -73,6 +74,8 @@ pub(crate) struct Cluster {
     pub(crate) available: Arc<Shell>,
     /// Requests that wait for answers of members.
     pub(crate) waits: Waits<Done>,
+    /// Commands that are ready to be executed here.
+    pub(crate) together: Together,
     /// A member has room again, shows more, began to lead, or leads no more.
     pub(crate) moved: Notify,
     pump: Pump,

@@ -82,6 +82,7 @@ impl Cluster {
             transport,
             control,
             waits: Default::default(),
+            together: Default::default(),
             moved: Default::default(),
             pump: Default::default(),
             ticks: Default::default(),

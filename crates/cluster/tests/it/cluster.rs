@@ -170,6 +170,37 @@ fn any_node_takes_any_command() {
     });
 }
 
+/// What `SETV` answers to so many connections of a node that write at one moment, each the key that is said for it.
+async fn versions(world: &World, node: usize, key: impl Fn(usize) -> String) -> BTreeSet<String> {
+    let write = |number: usize| {
+        let (mut client, line) = (world.client(node), format!("SETV {} x", key(number)));
+        tokio::spawn(async move { text(&client.call(&line).await) })
+    };
+    let writing: Vec<_> = (0..CONNECTIONS).map(write).collect();
+    let mut versions = BTreeSet::new();
+    for one in writing {
+        versions.insert(one.await.unwrap());
+    }
+    versions
+}
+
+const CONNECTIONS: usize = 8;
+
+#[test]
+fn what_is_ready_at_one_moment_makes_one_item_and_each_write_of_a_key_its_own() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let mut items = Vec::new();
+        for node in 0..3 {
+            items.push(versions(&world, node, |number| format!("{{tag}}{number}")).await.len());
+            assert_eq!(versions(&world, node, |_| "{tag}".into()).await.len(), CONNECTIONS);
+        }
+        // At the leader: what comes from another node comes in as many goes as it likes.
+        assert!(items.contains(&1), "{items:?}");
+    });
+}
+
 async fn strings(here: &mut Client, there: &mut Client) {
     let version = text(&here.call("SETV k v").await);
     assert_eq!(there.call("GET k").await, Reply::bulk("v"));
