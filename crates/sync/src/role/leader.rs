@@ -261,7 +261,9 @@ impl Leader {
     ) {
         let bit = 1 << place;
         let last = last.min(self.next - 1);
-        for serial in first.max(core.log.base() + 1)..=last {
+        // Of what is committed, and of the member's prefix, nothing is left to count.
+        let counted = core.log.base().max(self.committed.min(self.peers[place].acked));
+        for serial in first.max(counted + 1)..=last {
             let Some(slot) = core.log.slot_mut(serial) else { break };
             slot.acks |= bit;
             if !slot.is(COMMITTED) && (slot.acks & self.voters).count_ones() >= self.need {
