@@ -7,7 +7,7 @@ import time
 import traceback
 
 from cluster_net import Cluster, run, until
-from entity_faults import entities
+from entity_faults import entities, growth
 
 # Writes must be back this long after a leader's death.
 GAP_MAX_MS = 3000
@@ -285,7 +285,9 @@ def slow_link(cluster):
 
 
 SCENARIOS = [(kill, 3), (pause, 3), (restart, 3), (minority, 3), (no_majority, 3), (one_way, 3), (full_disk, 3), (wiped, 3),
-             (transfer, 3), (join, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3)]
+             (transfer, 3), (join, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3), (growth, 3)]
+# Nodes that come later.
+LATER = {growth: 1}
 
 
 def main():
@@ -304,7 +306,7 @@ def main():
             continue
         print(f"{scenario.__name__}: {scenario.__doc__}", flush=True)
         begun = time.monotonic()
-        cluster = Cluster(binaries, nodes)
+        cluster = Cluster(binaries, nodes, LATER.get(scenario, 0))
         good = False
         try:
             scenario(cluster)

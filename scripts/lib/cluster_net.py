@@ -244,9 +244,9 @@ class Node:
 
 
 class Cluster:
-    """Some nodes that form one cluster, in a folder of their own."""
+    """Some nodes that form one cluster, in a folder of their own; more may be added later."""
 
-    def __init__(self, binaries, nodes):
+    def __init__(self, binaries, nodes, later=0):
         self.program = os.path.join(binaries, "kvorum")
         self.sim = os.path.join(binaries, "kvorum-sim")
         self.dir = tempfile.mkdtemp(prefix="kvorum-faults-")
@@ -254,8 +254,9 @@ class Cluster:
         with open(self.secret, "w") as secret:
             secret.write(os.urandom(24).hex())
         os.chmod(self.secret, 0o600)
-        self.net = Net(nodes)
-        self.nodes = [Node(self, number) for number in self.net.numbers]
+        self.net = Net(nodes + later)
+        self.founders = range(1, nodes + 1)
+        self.nodes = [Node(self, number) for number in self.founders]
         self.links = None
 
     def node(self, number):
@@ -269,7 +270,12 @@ class Cluster:
         return self.links.address(number) if self.links else f"{self.net.address(number)}:{PEER}"
 
     def peers(self):
-        return ",".join(f"n{number}={self.peer(number)}" for number in self.net.numbers)
+        return ",".join(f"n{number}={self.peer(number)}" for number in self.founders)
+
+    def add(self):
+        """One more node, which is not started yet."""
+        self.nodes.append(Node(self, len(self.nodes) + 1))
+        return self.nodes[-1]
 
     def start(self):
         for node in self.nodes:

@@ -99,12 +99,59 @@ def reachable(cluster):
     until("all nodes meet", 60, all_meet, every=0.2)
 
 
-def entities(cluster):
-    """Entities, 2 of 3: a node stands still, is killed, is cut off, loses its disk; all lose power. Nothing acknowledged is lost, replicas become equal."""
-    cluster.start()
+def begin(cluster):
+    """Clients in the background, until `conclude`."""
     writers = [Writer(cluster, number) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
+    return writers
+
+
+def conclude(cluster, writers):
+    """Ends the load: no answer was wrong, nothing acknowledged is lost, and replicas become equal."""
+    for writer in writers:
+        writer.ended.set()
+    for writer in writers:
+        writer.join(timeout=20)
+    wrong = [text for writer in writers for text in writer.wrong]
+    for writer in writers:
+        for key, may_be in writer.may_be.items():
+            answer = until(f"{key} is read", 30, lambda: next(filter(lambda got: got and got[0] != 504, [ask(cluster.node(3), "GET", key, quorum="ack=3&from=3")]), None))
+            if (answer[1] if answer[0] == 200 else None) not in may_be:
+                wrong.append(f"at the end {key} is {answer}, expected one of {may_be}")
+    total = [sum(getattr(writer, name) for writer in writers) for name in ("acknowledged", "reads", "refused")]
+    print(f"  {total[0]} writes acknowledged, {total[1]} reads, {total[2]} refused or without an answer")
+    if wrong:
+        raise AssertionError(f"{len(wrong)} answers are wrong: " + "; ".join(wrong[:5]))
+    if min(total[:2]) < 100:
+        raise AssertionError(f"hardly anything was answered: {total}")
+
+    def equal():
+        said = subprocess.run([cluster.program, "cluster", "verify", "--http", f"{cluster.node(1).address}:{HTTP}"], capture_output=True, text=True)
+        print("  " + (said.stdout + said.stderr).strip().replace("\n", "\n  "))
+        return said.returncode == 0 and " 0 unknown" in said.stdout
+    until("all replicas are equal", 120, equal, every=2)
+
+
+def rebuilt(cluster):
+    """Waits until every replica has all that it should."""
+    def lacking(node):
+        door = http.client.HTTPConnection(node.address, HTTP, timeout=4)
+        try:
+            door.request("GET", "/metrics", headers={"Host": f"127.0.0.1:{HTTP}"})
+            lines = door.getresponse().read().decode().splitlines()
+            return next(int(float(line.split()[-1])) for line in lines if line.startswith("kvorum_available_namespaces_rebuilding"))
+        except (OSError, http.client.HTTPException, socket.timeout, StopIteration):
+            return None
+        finally:
+            door.close()
+    until("replicas have all that they should", 120, lambda: all(lacking(node) == 0 for node in cluster.nodes), every=0.3)
+
+
+def entities(cluster):
+    """Entities, 2 of 3: a node stands still, is killed, is cut off, loses its disk; all lose power. Nothing acknowledged is lost, replicas become equal."""
+    cluster.start()
+    writers = begin(cluster)
     spend(2)
     cluster.node(3).pause()
     spend(0.5)
@@ -138,27 +185,47 @@ def entities(cluster):
     cluster.node(3).start(join=1)
     cluster.wait_whole(seconds=90)
     spend(3)
-    for writer in writers:
-        writer.ended.set()
-    for writer in writers:
-        writer.join(timeout=20)
-    wrong = [text for writer in writers for text in writer.wrong]
-    for writer in writers:
-        for key, may_be in writer.may_be.items():
-            answer = until(f"{key} is read", 30, lambda: next(filter(lambda got: got and got[0] != 504, [ask(cluster.node(3), "GET", key, quorum="ack=3&from=3")]), None))
-            if (answer[1] if answer[0] == 200 else None) not in may_be:
-                wrong.append(f"at the end {key} is {answer}, expected one of {may_be}")
-    total = [sum(getattr(writer, name) for writer in writers) for name in ("acknowledged", "reads", "refused")]
-    print(f"  {total[0]} writes acknowledged, {total[1]} reads, {total[2]} refused or without an answer")
-    if wrong:
-        raise AssertionError(f"{len(wrong)} answers are wrong: " + "; ".join(wrong[:5]))
+    conclude(cluster, writers)
     if slowest > QUORUM_MAX_SECONDS:
         raise AssertionError(f"a node that stood still slowed a request down to {slowest:.1f} s")
-    if min(total[:2]) < 100:
-        raise AssertionError(f"hardly anything was answered: {total}")
 
-    def equal():
-        said = subprocess.run([cluster.program, "cluster", "verify", "--http", f"{cluster.node(1).address}:{HTTP}"], capture_output=True, text=True)
-        print("  " + (said.stdout + said.stderr).strip().replace("\n", "\n  "))
-        return said.returncode == 0 and " 0 unknown" in said.stdout
-    until("all replicas are equal", 120, equal, every=2)
+
+def growth(cluster):
+    """Entities, 2 of 3, while nodes come: a fourth joins while one stands still that knows nothing of it, and serves at once; another one loses its disk and is replaced. Nothing acknowledged is lost, replicas become equal."""
+    cluster.start()
+    writers = begin(cluster)
+    spend(3)
+    print("  n3 stands still, n4 joins")
+    cluster.node(3).pause()
+    spend(1)
+    cluster.add().start(join=1)
+    joined = time.monotonic()
+
+    def serves():
+        answers = [ask(cluster.node(4), "GET", key) for writer in writers for key in list(writer.may_be)]
+        return all(answer and answer[0] in (200, 404) for answer in answers)
+    until("every key is read through n4, n3 being away", 60, serves, every=0.2)
+    print(f"  {time.monotonic() - joined:.1f} s later every key is read through n4, while n3 stands still")
+    spend(4)
+    cluster.node(3).go_on()
+    reachable(cluster)
+    cluster.wait_whole(seconds=90)
+    rebuilt(cluster)
+    spend(2)
+    print("  n2 loses its disk, and is replaced")
+    cluster.node(2).kill()
+    cluster.node(2).wipe()
+    cluster.node(2).start(join=1)
+    reachable(cluster)
+    cluster.wait_whole(seconds=90)
+    rebuilt(cluster)
+    spend(2)
+    print("  kill -9 of n1 and n4, one after the other")
+    for number, others in [(1, 2), (4, 1)]:
+        cluster.node(number).kill()
+        spend(2)
+        cluster.node(number).start(join=others)
+        reachable(cluster)
+    cluster.wait_whole(seconds=90)
+    rebuilt(cluster)
+    conclude(cluster, writers)

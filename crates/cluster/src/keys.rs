@@ -2,6 +2,7 @@
 
 use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
+use std::ops::Bound;
 
 /// What a tree key stands for: its first byte. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,22 @@ pub(crate) fn user_key(key: &[u8]) -> Vec<u8> {
 /// The tree key of what lost against the entry of a user's key.
 pub(crate) fn loser_key(key: &[u8]) -> Vec<u8> {
     [&[KeyKind::Loser as u8], key].concat()
+}
+
+/// The bound of losers' keys where `bound` is one of users' keys; `is_low`: where they begin, if it bounds nothing.
+pub(crate) fn loser_bound(bound: Bound<&[u8]>, is_low: bool) -> Bound<Vec<u8>> {
+    let of_loser = |key: &[u8]| {
+        let (kind, rest) = key.split_first().unwrap_or((&(KeyKind::User as u8), &[]));
+        let kind = kind - KeyKind::User as u8 + KeyKind::Loser as u8;
+        [&[kind], rest].concat()
+    };
+    match bound {
+        Bound::Unbounded => {
+            let first = KeyKind::Loser as u8;
+            if is_low { Bound::Included(vec![first]) } else { Bound::Excluded(vec![first + 1]) }
+        }
+        bound => bound.map(of_loser),
+    }
 }
 
 /// The first tree key behind all keys of users.

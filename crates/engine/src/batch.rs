@@ -27,6 +27,8 @@ pub struct Batch {
     pub(crate) trees: Vec<BatchTree>,
     pub(crate) longest_value: u64,
     pub(crate) error: Option<Error>,
+    /// Trees without a history take what is at or below their floor, too.
+    pub(crate) takes_over: bool,
     last: record::Last,
 }
 
@@ -86,12 +88,19 @@ impl Batch {
         self.add(tree, (Space::Notes, Kind::Retract), &[], version, &[], Attributes::default());
     }
 
+    /// What it writes is taken over from another copy of a tree: in a tree without a history ([`TreeSettings::newest_only`](crate::TreeSettings::newest_only))
+    /// it may be as old as deletions that were dropped. The caller knows that it was not deleted; nobody here remembers.
+    pub fn take_over(&mut self) {
+        self.takes_over = true;
+    }
+
     /// Empties it for the next use: its memory stays, so that a batch that is used again and again allocates nothing.
     pub fn reset(&mut self) {
-        let Batch { record, operations, trees, longest_value, error, last } = self;
+        let Batch { record, operations, trees, longest_value, error, takes_over, last } = self;
         record.clear();
         trees.clear();
         (*operations, *longest_value, *error, *last) = (0, 0, None, record::Last::default());
+        *takes_over = false;
     }
 
     /// Whether nothing is in it.

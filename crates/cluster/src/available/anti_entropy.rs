@@ -1,10 +1,11 @@
 //! Anti-entropy: two nodes compare digests of the slots that both keep, then keys and versions of those that differ, and move what differs, either
 //! way. One question under way at a time: whoever drives it sets the pace.
 
+use super::Entry;
 use super::Order;
 use super::planted::{Fault, is_planted};
 use super::replica::{LISTED_MAX, Refusal, Replica};
-use super::wire::{Answer, Ask, Listed};
+use super::wire::{Answer, Ask, Listed, Why};
 use bytes::Bytes;
 use kvorum_model::slot;
 use kvorum_sync::StoreId;
@@ -22,6 +23,8 @@ pub(crate) enum Exchanged {
         slots: usize,
         /// Entries that moved, either way.
         moved: usize,
+        /// Entries of a clock that is too far ahead: they are taken once its time has come.
+        refused: usize,
     },
 }
 
@@ -36,9 +39,22 @@ pub(crate) struct Exchange {
     more: bool,
     fetch: Vec<Bytes>,
     push: VecDeque<Bytes>,
+    /// Of the key that is pushed.
+    writing: VecDeque<(Bytes, Entry)>,
     moved: usize,
+    refused: usize,
+    way: Way,
+}
+
+/// How a shard is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
     /// What is not newer than this, and the other node should have and has not, was deleted: it goes.
-    deleted_upto: u64,
+    pub(crate) deleted_upto: u64,
+    /// What this node has is not shown to the other one.
+    pub(crate) only_takes: bool,
+    /// What comes may be older than deletions that were forgotten here.
+    pub(crate) takes_over: bool,
 }
 
 impl Exchange {
@@ -52,18 +68,19 @@ impl Exchange {
             more: true,
             fetch: Vec::new(),
             push: VecDeque::new(),
+            writing: VecDeque::new(),
             moved: 0,
-            deleted_upto: 0,
+            refused: 0,
+            way: Way { deleted_upto: 0, only_takes: false, takes_over: false },
         };
         (exchange, Ask::Digests { place })
     }
 
-    /// Begins, for a replica that lacks what the other node may have: everything is looked at, whatever the other one should keep. If it doubts
-    /// what it holds, `deleted_upto` is the version up to which the other one may have forgotten deletions, else zero.
-    pub(crate) fn collect(peer: StoreId, place: u16, deleted_upto: u64) -> (Exchange, Ask) {
+    /// Begins, for a replica that lacks what the other node may have: everything is looked at, whatever the other one should keep.
+    pub(crate) fn collect(peer: StoreId, place: u16, way: Way) -> (Exchange, Ask) {
         let (exchange, _) = Exchange::begin(peer, place);
         let ask = Ask::List { place, slots: Vec::new(), after: None };
-        (Exchange { slots: Some(BTreeSet::new()), deleted_upto, ..exchange }, ask)
+        (Exchange { slots: Some(BTreeSet::new()), way, ..exchange }, ask)
     }
 
     /// Takes in the answer to the last question. Waits for the disk.
@@ -84,10 +101,15 @@ impl Exchange {
             Answer::List { listed, more } => self.compare(&listed, more, me, order)?,
             Answer::Fetched(entries) => {
                 let missing = self.fetch.len();
+                let why = if self.way.takes_over { Why::Move } else { Why::Mend };
                 for (key, entry) in entries {
                     self.fetch.retain(|wanted| *wanted != key);
-                    self.moved += 1;
-                    me.handle(self.peer, &Ask::Write { key, entry }, order, ceiling)?;
+                    match me.handle(self.peer, &Ask::Write { key, entry, why }, order, ceiling) {
+                        Ok((_, sequence)) => self.moved += usize::from(sequence > 0),
+                        // What else there is need not wait for it.
+                        Err(Refusal::Ahead { .. }) => self.refused += 1,
+                        Err(refusal) => return Err(refusal),
+                    }
                 }
                 if self.fetch.len() == missing {
                     // They are gone there meanwhile: the next exchange will see.
@@ -95,9 +117,11 @@ impl Exchange {
                 }
             }
             Answer::Stored { .. } | Answer::Found(_) => {}
+            // What else there is need not wait for it.
+            Answer::Ahead => self.moved = self.moved.saturating_sub(1),
             Answer::OtherNodes
             | Answer::Rebuilding
-            | Answer::Standing { .. }
+            | Answer::Standing(_)
             | Answer::MemberDigest { .. }
             | Answer::Key(_) => {
                 return Err(Refusal::Rebuilding);
@@ -114,11 +138,13 @@ impl Exchange {
         if !self.fetch.is_empty() {
             return Ok(Exchanged::Ask(Ask::Fetch { place: self.place, keys: self.fetch.clone() }));
         }
-        while let Some(key) = self.push.pop_front() {
-            if let Some(entry) = me.entry(&key)? {
+        loop {
+            if let Some((key, entry)) = self.writing.pop_front() {
                 self.moved += 1;
-                return Ok(Exchanged::Ask(Ask::Write { key, entry }));
+                return Ok(Exchanged::Ask(Ask::Write { key, entry, why: Why::Mend }));
             }
+            let Some(key) = self.push.pop_front() else { break };
+            self.writing.extend(me.handed(&key)?.into_iter().map(|entry| (key.clone(), entry)));
         }
         match &self.slots {
             Some(slots) if self.more => {
@@ -126,7 +152,8 @@ impl Exchange {
                 Ok(Exchanged::Ask(Ask::List { place: self.place, slots, after }))
             }
             slots => {
-                Ok(Exchanged::Done { slots: slots.as_ref().map_or(0, BTreeSet::len), moved: self.moved })
+                let slots = slots.as_ref().map_or(0, BTreeSet::len);
+                Ok(Exchanged::Done { slots, moved: self.moved, refused: self.refused })
             }
         }
     }
@@ -165,9 +192,15 @@ impl Exchange {
                         self.push.push_back(one.key.clone());
                     } else if one.shadow && keeps(me.store_id(), other) {
                         self.fetch.push(other.key.clone());
+                    } else if one.beside != other.beside
+                        && keeps(self.peer, one)
+                        && keeps(me.store_id(), other)
+                    {
+                        self.push.push_back(one.key.clone());
+                        self.fetch.push(other.key.clone());
                     }
                 }
-                (Some(one), None) if keeps(self.peer, one) && one.version <= self.deleted_upto => {
+                (Some(one), None) if keeps(self.peer, one) && one.version <= self.way.deleted_upto => {
                     if let Some(entry) = me.entry(&one.key)?.filter(|entry| entry.version == one.version) {
                         me.forget(&one.key, &entry)?;
                     }
@@ -176,6 +209,9 @@ impl Exchange {
                 (None, Some(other)) if keeps(me.store_id(), other) => self.fetch.push(other.key.clone()),
                 _ => {}
             }
+        }
+        if self.way.only_takes {
+            self.push.clear();
         }
         self.more = end.is_some();
         self.after = end;

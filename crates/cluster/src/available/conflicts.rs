@@ -11,6 +11,7 @@
 use super::Entry;
 use super::wire::{entry, put_entry};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Losers kept of one key at most, and their bytes.
 const LOSERS_MAX: usize = 16;
@@ -52,6 +53,15 @@ impl Siblings {
         (self.winner == version && version > 0).then_some(self.base)
     }
 
+    /// A digest of what stands beside the entry of this version; zero if that is nothing.
+    pub(super) fn digest(&self, version: u64) -> u64 {
+        if self.winner != version || (self.base == SAW_ALL && self.losers.is_empty()) {
+            return 0;
+        }
+        let sum = |sum: u64, loser: &Entry| xxh3_64_with_seed(&loser.version.to_le_bytes(), sum);
+        self.losers.iter().fold(xxh3_64_with_seed(&self.base.to_le_bytes(), version), sum)
+    }
+
     /// Takes in an entry, beside the one that stood there before.
     pub(super) fn take(&mut self, new: &Entry, before: Option<Entry>) {
         let before = before.map(|entry| Entry { base: self.base_of(entry.version).or(entry.base), ..entry });
@@ -74,7 +84,10 @@ impl Siblings {
             bytes += entry.value.as_ref().map_or(0, Bytes::len);
             bytes <= LOSERS_BYTES_MAX
         };
-        let concurrent = all.into_iter().filter(|entry| entry.version > base && entry.value != value);
+        // They are kept where the winner is, whatever was asked for them.
+        let from = first.from;
+        let beside = all.into_iter().skip(1).map(|entry| Entry { from, ..entry });
+        let concurrent = beside.filter(|entry| entry.version > base && entry.value != value);
         let losers = concurrent.take(LOSERS_MAX).take_while(|entry| fits(entry)).collect();
         Siblings { winner, base, losers }
     }

@@ -8,7 +8,7 @@ use super::requests::{Asking, Request, answered};
 use super::resting::Rest;
 use super::shell::{AGAIN_AFTER, ANSWER_TIME_MAX, Frame, Quick, Shell, Wanted, durability_of};
 use super::wire::{decode_answer, encode_ask};
-use super::{Answer, Ask, Coordination, Input, Outcome, Step};
+use super::{Answer, Ask, Coordination, Input, Outcome, Step, Why};
 use crate::error::{Error, Result};
 use crate::transport::Channel;
 use kvorum_model::slot;
@@ -168,7 +168,9 @@ impl Shell {
                         counts::add(&self.counts.repaired, 1);
                         let (shell, frame) = (Arc::clone(self), request.frame.clone());
                         let key = request.wanted.key.clone();
-                        tokio::spawn(async move { shell.ask(&frame, to, Ask::Write { key, entry }).await });
+                        tokio::spawn(async move {
+                            shell.ask(&frame, to, Ask::Write { key, entry, why: Why::Mend }).await
+                        });
                     }
                 }
             }
@@ -205,6 +207,11 @@ impl Shell {
     fn ask_own(self: &Arc<Self>, request: &Arc<Request>, ask: &Ask) -> Option<Input> {
         let Some(node) = self.node() else { return Some(Input::Failed(self.me)) };
         match self.quick(&node, &request.frame, ask) {
+            // Written, but not counted yet.
+            Quick::Answer(Answer::Rebuilding, _) | Quick::Refused(Refusal::Rebuilding) => {
+                self.ask_patiently(request, self.me, true);
+                None
+            }
             Quick::Answer(answer, rests_on) => {
                 self.heard(&answer);
                 let durability = durability_of(&node, &request.frame);
@@ -213,10 +220,6 @@ impl Shell {
                 }
                 let rest = Rest { sequence: rests_on, durability, number: request.number, to: None, answer };
                 self.resting.put(rest).err().map(|_| Input::Failed(self.me))
-            }
-            Quick::Refused(Refusal::Rebuilding) => {
-                self.ask_patiently(request, self.me, true);
-                None
             }
             Quick::Refused(refusal) => {
                 tracing::debug!(%refusal, "this node's replica refused");

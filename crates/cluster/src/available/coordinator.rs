@@ -2,7 +2,7 @@
 //! them.
 
 use super::planted::{Fault, is_planted};
-use super::wire::{Answer, Ask};
+use super::wire::{Answer, Ask, Why};
 use super::{Entry, Order};
 use bytes::Bytes;
 use kvorum_sync::StoreId;
@@ -146,8 +146,10 @@ impl Coordination {
             steps.push(Step::Ask(
                 *store,
                 match &self.operation {
-                    Operation::Write(entry) => Ask::Write { key, entry: entry.clone() },
-                    Operation::Read { .. } => Ask::Read { key },
+                    Operation::Write(entry) => {
+                        Ask::Write { key, entry: entry.clone(), why: Why::Client { ack: self.ack } }
+                    }
+                    Operation::Read { from } => Ask::Read { key, ack: self.ack, from: *from },
                 },
             ));
             self.replies.push(Reply::Pending);

@@ -16,6 +16,8 @@ pub(super) struct Counts {
     pub(super) delivered: AtomicU64,
     /// Entries that moved when shards were compared.
     pub(super) moved: AtomicU64,
+    /// Versions of clocks too far ahead.
+    pub(super) ahead: AtomicU64,
 }
 
 pub(super) fn add(counter: &AtomicU64, more: usize) {
@@ -35,6 +37,7 @@ impl Shell {
             ("writes_superseded", counts.superseded.load(Relaxed)),
             ("entries_repaired", counts.repaired.load(Relaxed)),
             ("entries_compared_and_moved", counts.moved.load(Relaxed)),
+            ("versions_refused_ahead", counts.ahead.load(Relaxed)),
             ("hints_kept", counts.hinted.load(Relaxed)),
             ("hints_delivered", counts.delivered.load(Relaxed)),
             ("hints_dropped", dropped),

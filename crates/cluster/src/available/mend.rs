@@ -2,10 +2,11 @@
 //! at a pace.
 
 use super::counts;
-use super::rebuild::{Heard, since};
+use super::floors::Heard;
+use super::rebuild::since;
 use super::replica::Replica;
 use super::shell::{Frame, Shell, ceiling, refused};
-use super::{Answer, Ask, Exchange, Exchanged};
+use super::{Answer, Ask, Exchange, Exchanged, Why};
 use crate::control::NodeState;
 use crate::entity::blocking;
 use kvorum_sync::StoreId;
@@ -44,6 +45,9 @@ impl Shell {
         let (begun, mut floors_at) = (Instant::now(), Instant::now());
         let (mut round, mut heard) = (Round::default(), Heard::default());
         let mut pause = MEND_EVERY;
+        let Some(begun_ms) = self.node().map(|node| node.inner.hybrid.now_ms(node.inner.time.now())) else {
+            return;
+        };
         loop {
             tokio::select! {
                 () = self.lacks.notified() => {}
@@ -53,10 +57,13 @@ impl Shell {
                 continue;
             }
             let now = Instant::now();
+            if let Some(node) = self.node() {
+                self.pulse(&node.inner);
+            }
             self.mend_once(&mut round).await;
             pause = MEND_EVERY.max(since(now) * REST_TIMES);
             if now >= floors_at {
-                self.raise_floors(&mut heard, since(begun)).await;
+                self.raise_floors(&mut heard, (begun_ms, since(begun))).await;
                 self.note_awake().await;
                 floors_at = now + FLOORS_EVERY;
             }
@@ -115,7 +122,7 @@ impl Shell {
         let hints = Arc::clone(&self.hints);
         let Ok(next) = blocking(move || hints.lock().next(to, None, HINTS_AT_ONCE)).await else { return };
         for hint in next {
-            let ask = Ask::Write { key: hint.key.clone(), entry: hint.entry.clone() };
+            let ask = Ask::Write { key: hint.key.clone(), entry: hint.entry.clone(), why: Why::Mend };
             let frame = Frame::own(hint.namespace, &order);
             // Its deletion may be forgotten by now: it is not brought back.
             let is_over = hint.entry.version <= self.forgotten_upto(hint.namespace);
@@ -148,8 +155,15 @@ impl Shell {
             });
             match stepped.await {
                 Ok((going_on, Exchanged::Ask(next))) => (exchange, ask) = (going_on, next),
-                Ok((_, Exchanged::Done { slots, moved })) => {
+                Ok((_, Exchanged::Done { slots, moved, refused })) => {
                     counts::add(&self.counts.moved, moved);
+                    if refused > 0 {
+                        tracing::warn!(
+                            store = peer.0,
+                            refused,
+                            "entries of a clock that is too far ahead wait"
+                        );
+                    }
                     tracing::trace!(store = peer.0, slots, moved, "compared a shard");
                     return true;
                 }

@@ -4,10 +4,12 @@
 //! the coordinator's own messages, its read repair, hints for those that were down, and anti-entropy.
 
 mod anti_entropy;
+mod collect;
 mod conflicts;
 mod coordinating;
 mod coordinator;
 mod counts;
+mod floors;
 mod hints;
 mod keyspace;
 #[cfg(test)]
@@ -40,7 +42,7 @@ use order::Order;
 pub(crate) use range::{Merged, Span};
 pub(crate) use serve::serve;
 pub(crate) use shell::{Frame, Shell, Wanted};
-pub(crate) use wire::{Answer, Ask};
+pub(crate) use wire::{Answer, Ask, Stands, Why};
 
 use bytes::Bytes;
 

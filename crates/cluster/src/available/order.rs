@@ -54,6 +54,19 @@ impl Order {
         weighed.into_iter().map(|(_, store)| store).collect()
     }
 
+    /// Whether it is one of the nodes.
+    pub(crate) fn has(&self, store: StoreId) -> bool {
+        self.nodes.iter().any(|(other, _)| *other == store)
+    }
+
+    /// The place that a node of this order had in a slot's order among nodes of other names (by their digests); `None` if it was none of them.
+    pub(crate) fn rank_among(&self, names: &[u64], slot: u16, of: StoreId) -> Option<u8> {
+        let (_, name) = self.nodes.iter().find(|(store, _)| *store == of)?;
+        names.contains(name).then_some(())?;
+        let mine = weight(*name, slot);
+        u8::try_from(names.iter().filter(|other| weight(**other, slot) > mine).count()).ok()
+    }
+
     /// A node's place in a slot's order; `None` if it is none of them.
     pub(crate) fn rank(&self, slot: u16, of: StoreId) -> Option<u8> {
         let (_, name) = self.nodes.iter().find(|(store, _)| *store == of)?;
@@ -86,6 +99,18 @@ mod tests {
             }
         }
         assert_eq!((order.len(), order.rank(0, StoreId(9))), (5, None));
+        assert!(order.has(StoreId(5)) && !order.has(StoreId(9)));
+    }
+
+    #[test]
+    fn places_among_the_nodes_that_were_are_known() {
+        let (before, after) = (order(&FIVE[..4]), order(&FIVE));
+        for slot in 0..2000 {
+            for store in (1..=4).map(StoreId) {
+                assert_eq!(after.rank_among(&before.names(), slot, store), before.rank(slot, store));
+            }
+            assert_eq!(after.rank_among(&before.names(), slot, StoreId(5)), None);
+        }
     }
 
     #[test]

@@ -23,12 +23,30 @@ pub(super) enum Fault {
     DigestsWithoutVersions,
     /// What is found to differ does not move.
     MovesNothing,
+    /// A replica that slept too long takes what it holds for as good as what others hold.
+    OversleptMerges,
+    /// That a replica has nothing is taken for a deletion by one that slept, though it lacks something itself.
+    EmptyJudges,
+    /// A node that keeps more because another one left answers for it before it has it.
+    OwnersAnswerAtOnce,
+    /// Writes of a new owner count before others know that it is one.
+    CountsUnknown,
+    /// A request of a coordinator that knows other nodes is carried out.
+    MapsMix,
+    /// A copy that is kept elsewhere now goes before all have it.
+    LetsGoTooEarly,
+    /// What moves is refused where younger deletions were forgotten.
+    MovedAreRefused,
+    /// Deletions are forgotten by a node's own clock alone.
+    ForgetsByOwnClock,
+    /// What was written at the same time does not move.
+    LosersStay,
 }
 
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(super) const ALL: [Fault; 10] = [
+    pub(super) const ALL: [Fault; 19] = [
         Fault::HintIsAck,
         Fault::FirstAnswerWins,
         Fault::DeletionIsNoAnswer,
@@ -39,6 +57,15 @@ impl Fault {
         Fault::ComparesNoDeletions,
         Fault::DigestsWithoutVersions,
         Fault::MovesNothing,
+        Fault::OversleptMerges,
+        Fault::EmptyJudges,
+        Fault::OwnersAnswerAtOnce,
+        Fault::CountsUnknown,
+        Fault::MapsMix,
+        Fault::LetsGoTooEarly,
+        Fault::MovedAreRefused,
+        Fault::ForgetsByOwnClock,
+        Fault::LosersStay,
     ];
 }
 

@@ -1,49 +1,77 @@
 //! Replicas that lack something collect it, and entries go where they belong when nodes come and leave. Floors rise only when nobody is asleep who
 //! could bring back what was deleted.
 
-use super::replica::{LISTED_MAX, Replica};
-use super::shell::{Frame, Shell, refused};
-use super::{Answer, Ask, Exchange};
+use super::collect::{Collect, Collecting, Moved, Moving};
+use super::floors::{Heard, Own};
+use super::replica::{Replica, Sources};
+use super::shell::{Frame, Shell, ceiling, refused};
+use super::standing::Moment;
+use super::{Answer, Ask};
 use crate::control::{Map, NodeState};
 use crate::entity::blocking;
 use crate::error::Result;
 use crate::node::Inner;
-use bytes::Bytes;
-use kvorum_model::slot;
+use crate::route::{Boxed, join};
+use kvorum_engine::Durability;
 use kvorum_sync::StoreId;
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Floors rise by so much at once.
-const FLOOR_STEP_MS: u64 = 60_000;
-
-/// Nodes that were heard to be awake in this life, each of one namespace.
-#[derive(Default)]
-pub(super) struct Heard(BTreeSet<(u16, StoreId)>);
+/// How often it is looked whether this node slept, at most.
+const PULSE_EVERY_MS: u64 = 1000;
 
 impl Shell {
-    /// Finds out what a replica that is opened lacks, or one that is open when the nodes have changed. Waits for the disk.
-    pub(super) fn begin(&self, inner: &Inner, replica: &Replica, is_opened: bool) -> Result<()> {
+    /// From now on a replica serves among the nodes that the map has. Waits for the disk.
+    pub(super) fn turn(&self, inner: &Inner, replica: &Replica, is_opened: bool) -> Result<()> {
+        let _one = self.turning.lock();
         let (map, order) = (self.control.map(), self.order());
         self.see_first_map(&map)?;
-        let namespace = replica.namespace();
-        let grace_ms = inner.namespaces.get(namespace).map_or(u64::MAX, |kept| kept.settings().grace_ms);
-        let now_ms = inner.hybrid.now_ms(inner.time.now());
-        let begins = self.standing.begins(namespace, &order.names(), now_ms, grace_ms)?;
-        if begins.lacks && (is_opened || !begins.doubts) {
-            let others = map.addresses().into_iter().map(|(store, _)| store);
-            replica.lacks(others.filter(|store| *store != self.me));
+        if !is_opened && replica.is_among(&order) {
+            return Ok(());
         }
-        if replica.is_whole() {
-            return self.standing.is_whole(namespace, &order.names());
+        let moment = moment(inner, replica.namespace());
+        self.standing.turn(replica, &order, &self.sources(&map), moment, is_opened)?;
+        if !replica.is_whole() {
+            self.lacks.notify_one();
         }
-        if begins.doubts && is_opened {
-            replica.doubt();
-        }
-        self.lacks.notify_one();
         Ok(())
+    }
+
+    /// From whom a replica of this node collects what it lacks.
+    fn sources(&self, map: &Map) -> Sources {
+        let others = map.addresses().into_iter().map(|(store, _)| store);
+        let name = |store: &StoreId| map.nodes.get(store).map(|row| &row.info.name);
+        let mine = name(&self.me);
+        // Others that came back on an empty disk collect for themselves.
+        let left = map.nodes.values().filter(|row| row.state == NodeState::Left).map(|row| &row.info.name);
+        Sources {
+            others: others.filter(|store| *store != self.me).collect(),
+            lost: left.filter(|name| Some(*name) == mine || map.named(name).is_none()).count(),
+        }
+    }
+
+    /// This node is awake now. If it has been standing still for so long that others forget deletions meanwhile (a process that was stopped, a
+    /// machine that was suspended), its replicas doubt what they hold before they say anything more.
+    pub(super) fn pulse(&self, inner: &Inner) {
+        let now_ms = inner.hybrid.now_ms(inner.time.now());
+        if now_ms.saturating_sub(self.pulse_ms.load(Acquire)) < PULSE_EVERY_MS {
+            return;
+        }
+        let _one = self.turning.lock();
+        let before_ms = self.pulse_ms.load(Acquire);
+        for (namespace, replica) in self.opened() {
+            if before_ms > 0 && now_ms.saturating_sub(before_ms) > moment(inner, namespace).grace_ms {
+                tracing::warn!(
+                    namespace,
+                    "this node stood still for longer than the grace: it collects anew"
+                );
+                replica.doubt(&self.sources(&self.control.map()));
+                self.lacks.notify_one();
+            }
+        }
+        self.pulse_ms.store(now_ms, Release);
     }
 
     /// What is there before this store comes may be older than it.
@@ -75,17 +103,18 @@ impl Shell {
         let order = self.order();
         let unused = |id: &u16| super::shell::is_kept(&node, *id) && super::shell::is_unused(&node, *id);
         let namespaces: Vec<u16> = self.control.map().namespaces.keys().copied().filter(unused).collect();
+        let never = Moment { now_ms: 0, grace_ms: u64::MAX };
         let mut all = true;
         for namespace in namespaces {
             let (shell, names) = (Arc::clone(self), order.names());
-            let begins = blocking(move || shell.standing.begins(namespace, &names, 0, u64::MAX)).await;
+            let begins = blocking(move || shell.standing.begins(namespace, &names, never)).await;
             if !begins.is_ok_and(|begins| begins.lacks) {
                 continue;
             }
             let mut is_unused = true;
             for store in order.stores().filter(|store| *store != self.me) {
                 let answer = self.ask(&Frame::own(namespace, &order), store, Ask::Standing).await;
-                is_unused &= matches!(answer, Some(Answer::Standing { is_unused: true, .. }));
+                is_unused &= matches!(answer, Some(Answer::Standing(stands)) if stands.is_unused);
                 all &= answer.is_some();
             }
             if is_unused {
@@ -101,7 +130,7 @@ impl Shell {
         for (_, replica) in self.opened() {
             let shell = Arc::clone(self);
             let begun = blocking(move || match shell.node() {
-                Some(node) => shell.begin(&node.inner, &replica, false),
+                Some(node) => shell.turn(&node.inner, &replica, false),
                 None => Ok(()),
             });
             if let Err(error) = begun.await {
@@ -120,86 +149,99 @@ impl Shell {
 
     /// Collects what a replica lacks from the nodes that are there.
     pub(super) async fn collect(self: &Arc<Self>, replica: &Arc<Replica>) {
+        self.make_known(replica).await;
         let map = self.control.map();
         for peer in replica.lacking() {
-            if map.state(peer) == NodeState::Left || self.collect_from(replica, peer).await {
-                replica.collected(peer);
+            if map.state(peer) == NodeState::Left {
+                replica.collected(peer, true);
+            } else if self.transport.is_up(peer) {
+                self.collect_from(replica, peer).await;
             }
         }
         if replica.is_whole() {
-            let (shell, namespace, names) = (Arc::clone(self), replica.namespace(), self.order().names());
-            if let Err(error) = blocking(move || shell.standing.is_whole(namespace, &names)).await {
+            let (shell, replica) = (Arc::clone(self), Arc::clone(replica));
+            let noted = blocking(move || {
+                let _one = shell.turning.lock();
+                let order = shell.order();
+                let holds = replica.is_whole() && replica.is_among(&order);
+                if holds { shell.standing.is_whole(replica.namespace(), &order.names()) } else { Ok(()) }
+            });
+            if let Err(error) = noted.await {
                 tracing::warn!("that a replica has all it should have is not noted: {error}");
             }
         }
     }
 
-    async fn collect_from(self: &Arc<Self>, replica: &Arc<Replica>, peer: StoreId) -> bool {
-        if !self.transport.is_up(peer) {
-            return false;
-        }
+    /// Tells all others at once that this node is one of them now: writes count here as soon as they know.
+    async fn make_known(self: &Arc<Self>, replica: &Arc<Replica>) {
         let frame = Frame::own(replica.namespace(), &self.order());
-        let answer = self.ask(&frame, peer, Ask::Standing).await;
-        let (Some(Answer::Standing { floor, doubts, .. }), Some(node)) = (answer, self.node()) else {
-            return false;
+        let reached = |store: &StoreId| self.transport.is_up(*store);
+        let ask = |store| -> Boxed<'_, _> {
+            let frame = &frame;
+            Box::pin(async move { (store, self.ask(frame, store, Ask::Standing).await) })
         };
-        if replica.doubts() && doubts {
-            // Both slept: neither knows more than the other.
-            return true;
-        }
-        let awake = self.standing.awake_before_ms.map_or(0, |awake| node.inner.hybrid.floor(awake));
-        let deleted_upto = if replica.doubts() && floor > awake { floor } else { 0 };
-        for place in 0..replica.places() {
-            let begun = Exchange::collect(peer, place, deleted_upto);
-            if !self.exchange(&frame, replica, peer, begun).await {
-                return false;
+        let asked = replica.unturned().into_iter().filter(reached).map(ask).collect();
+        for (store, answer) in join(asked).await {
+            if answer.is_some() && replica.is_among(&frame.order) {
+                replica.turned(store);
             }
         }
-        true
+    }
+
+    async fn collect_from(self: &Arc<Self>, replica: &Arc<Replica>, peer: StoreId) {
+        let frame = Frame::own(replica.namespace(), &self.order());
+        let (mut collect, mut ask) = Collect::begin(peer);
+        while let Some(answer) = self.ask(&frame, peer, ask).await {
+            let Some(node) = self.node() else { return };
+            let (shell, replica, order) = (Arc::clone(self), Arc::clone(replica), Arc::clone(&frame.order));
+            let stepped = blocking(move || {
+                let inner = &*node.inner;
+                let awake = shell.standing.awake_ms().map_or(0, |awake| inner.hybrid.floor(awake));
+                let next =
+                    collect.step(answer, &replica, &order, (ceiling(inner), awake)).map_err(refused)?;
+                if let Collecting::Done(collected) = &next {
+                    // What came is durable before anybody relies on it.
+                    inner.store.commit_at(inner.store.visible(), Durability::Synced).wait()?;
+                    let _one = shell.turning.lock();
+                    if replica.is_among(&order) {
+                        collected.note(&replica);
+                    }
+                }
+                Ok((collect, next))
+            });
+            match stepped.await {
+                Ok((going_on, Collecting::Ask(next))) => (collect, ask) = (going_on, next),
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(store = peer.0, %error, "what a node has is not collected yet");
+                    return;
+                }
+            }
+        }
     }
 
     /// Hands the entries of a shard that others keep to all of those, and lets go of them. Answers whether none is left.
     pub(super) async fn move_away(self: &Arc<Self>, replica: &Arc<Replica>, place: u16) -> bool {
         let frame = Frame::own(replica.namespace(), &self.order());
-        let (mut after, mut all) = (None::<Bytes>, true);
+        let (mut moving, mut answer) = (Moving::begin(place), None);
         loop {
-            let (looked, order) = (Arc::clone(replica), Arc::clone(&frame.order));
-            let found =
-                blocking(move || looked.misplaced(place, &order, after.as_deref()).map_err(refused)).await;
-            let Ok(found) = found else { return false };
-            let more = found.len() >= LISTED_MAX;
-            after = found.last().map(|(key, _)| key.clone());
-            for (key, version) in found {
-                all &= self.move_one(&frame, replica, key, version).await;
-            }
-            if !more {
-                return all;
-            }
-        }
-    }
-
-    async fn move_one(
-        self: &Arc<Self>,
-        frame: &Frame,
-        replica: &Arc<Replica>,
-        key: Bytes,
-        version: u64,
-    ) -> bool {
-        let (looked, sought) = (Arc::clone(replica), key.clone());
-        let Ok(Some(entry)) = blocking(move || looked.entry(&sought).map_err(refused)).await else {
-            return false;
-        };
-        let keepers = frame.order.of_slot(slot(&key)).into_iter().take(entry.from.into());
-        for to in keepers {
-            let ask = Ask::Write { key: key.clone(), entry: entry.clone() };
-            if !matches!(self.ask(frame, to, ask).await, Some(Answer::Stored { .. })) {
-                return false;
+            let (replica, order) = (Arc::clone(replica), Arc::clone(&frame.order));
+            let stepped = blocking(move || {
+                let next = moving.step(answer.as_ref(), &replica, &order).map_err(refused)?;
+                Ok((moving, next))
+            });
+            match stepped.await {
+                Ok((going_on, Moved::Ask(to, ask))) => {
+                    moving = going_on;
+                    answer = self.ask(&frame, to, ask).await;
+                }
+                Ok((_, Moved::Done(all))) => return all,
+                Err(error) => {
+                    tracing::debug!(%error, "entries that others keep stay for now");
+                    return false;
+                }
             }
         }
-        let replica = Arc::clone(replica);
-        // If there is a newer one by now, it is looked at next time.
-        entry.version == version
-            && blocking(move || replica.forget(&key, &entry).map_err(refused)).await.is_ok()
     }
 
     /// Deletions up to this version may be forgotten by others: the grace is over.
@@ -211,34 +253,31 @@ impl Shell {
         hybrid.floor(now_ms.saturating_sub(kept.settings().grace_ms))
     }
 
-    /// Raises the floors below which deletions are forgotten, as far as no node can bring back what was deleted: each of the others was awake in
-    /// this life of this node, or this node has been awake for the whole grace.
-    pub(super) async fn raise_floors(self: &Arc<Self>, heard: &mut Heard, awake_for: Duration) {
+    /// Raises the floors below which deletions are forgotten, as far as no node can bring back what was deleted.
+    pub(super) async fn raise_floors(
+        self: &Arc<Self>,
+        heard: &mut Heard,
+        (begun_ms, awake_for): (u64, Duration),
+    ) {
         let Some(node) = self.node() else { return };
+        let awake_for_ms = u64::try_from(awake_for.as_millis()).unwrap_or(u64::MAX);
         for (namespace, replica) in self.opened().into_iter().filter(|(_, replica)| !replica.doubts()) {
-            let kept = node.inner.namespaces.get(namespace);
-            let Some(grace_ms) = kept.map(|kept| kept.settings().grace_ms) else { continue };
+            let Moment { now_ms, grace_ms } = moment(&node.inner, namespace);
+            let own = Own { begun_ms, now_ms, awake_for_ms, grace_ms };
             let frame = Frame::own(namespace, &self.order());
-            let mut are_awake = true;
-            for store in frame.order.stores().filter(|store| *store != self.me) {
-                if !heard.0.contains(&(namespace, store)) && self.transport.is_up(store) {
-                    let answer = self.ask(&frame, store, Ask::Standing).await;
-                    if matches!(answer, Some(Answer::Standing { doubts: false, .. })) {
-                        heard.0.insert((namespace, store));
-                    }
-                }
-                are_awake &= heard.0.contains(&(namespace, store));
-            }
-            if are_awake || awake_for >= Duration::from_millis(grace_ms) {
-                let hybrid = &node.inner.hybrid;
-                // Rounded, so that replicas mostly forget the same.
-                let gone_ms = hybrid.now_ms(node.inner.time.now()).saturating_sub(grace_ms);
-                let floor = hybrid.floor(gone_ms - gone_ms % FLOOR_STEP_MS);
-                if let Err(error) =
-                    blocking(move || replica.set_tombstone_floor(floor).map_err(refused)).await
+            let others: Vec<_> = frame.order.stores().filter(|store| *store != self.me).collect();
+            for store in others.iter().filter(|store| self.transport.is_up(**store)) {
+                let answer = self.ask(&frame, *store, Ask::Standing).await;
+                if let Some(Answer::Standing(stands)) = answer
+                    && !stands.doubts
                 {
-                    tracing::warn!("deletions can't be forgotten: {error}");
+                    heard.told(namespace, *store, stands.now_ms, own);
                 }
+            }
+            let Some(gone_ms) = heard.gone_ms(namespace, others, own) else { continue };
+            let floor = node.inner.hybrid.floor(gone_ms);
+            if let Err(error) = blocking(move || replica.set_tombstone_floor(floor).map_err(refused)).await {
+                tracing::warn!("deletions can't be forgotten: {error}");
             }
         }
     }
@@ -257,6 +296,12 @@ impl Shell {
             tracing::debug!("that this node is awake is not noted: {error}");
         }
     }
+}
+
+/// The node's time, and the grace of a namespace.
+fn moment(inner: &Inner, namespace: u16) -> Moment {
+    let grace_ms = inner.namespaces.get(namespace).map_or(u64::MAX, |kept| kept.settings().grace_ms);
+    Moment { now_ms: inner.hybrid.now_ms(inner.time.now()), grace_ms }
 }
 
 /// How long it has been since then.

@@ -1,15 +1,17 @@
 //! The replica: a node's local trees for the slots that it keeps. Versions decide, so that writes may come in any order, twice, and from anywhere.
 
 mod keeping;
+mod lacking;
 mod listing;
+mod reading;
 
 pub(super) use listing::KEYS_MAX;
 
 use super::planted::{Fault, is_planted};
-use super::wire::{Answer, Ask, Listed};
+use super::wire::{Answer, Ask, Listed, Stands, Why};
 use super::{Entry, Order};
 use crate::error::Error;
-use crate::keys::{USER_KEYS_END, user_key, with_user_key};
+use crate::keys::{USER_KEYS_END, loser_key, user_key, with_user_key};
 use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
 use bytes::Bytes;
@@ -20,7 +22,9 @@ use kvorum_engine::{
 };
 use kvorum_model::slot;
 use kvorum_sync::StoreId;
-use parking_lot::Mutex;
+pub(super) use lacking::{Begins, Sources};
+use lacking::{Counted, Lacking};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -42,6 +46,9 @@ pub(crate) enum Refusal {
     /// It has not collected yet what it should keep, or doubts what it holds: it takes writes and answers no reads.
     #[error("this replica is still being rebuilt")]
     Rebuilding,
+    /// It serves among other nodes than whoever asks.
+    #[error("this replica knows other nodes of the cluster")]
+    OtherNodes,
     /// The coordinator's clock is too far ahead.
     #[error("the clock of the node that gave version {version} is too far ahead of this node's")]
     Ahead {
@@ -80,10 +87,10 @@ pub(crate) struct Replica {
     digests: Vec<Mutex<Digests>>,
     /// Tombstones up to here may be gone.
     tombstone_floor: AtomicU64,
-    /// The nodes from which it has not collected yet what it should keep.
-    lacking: Mutex<BTreeSet<StoreId>>,
-    /// It slept so long that it may hold what was deleted meanwhile.
-    doubts: AtomicBool,
+    /// The print of the nodes among which it serves, once it was told. Held while a request is under way: when others take their place, none of
+    /// before is left, and whoever looks then misses nothing of theirs.
+    among: RwLock<Option<u64>>,
+    lacking: Lacking,
     keeps_losers: AtomicBool,
     stripes: Vec<Mutex<()>>,
 }
@@ -93,8 +100,8 @@ impl Replica {
     pub(crate) fn new(me: StoreId, namespace: NamespaceId, store: Store, trees: Vec<Tree>) -> Replica {
         let changes = trees.iter().map(|_| AtomicU64::new(0)).collect();
         let digests = trees.iter().map(|_| Mutex::default()).collect();
-        let (tombstone_floor, lacking) = (AtomicU64::new(0), Mutex::default());
-        let (doubts, keeps_losers) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (tombstone_floor, lacking) = (AtomicU64::new(0), Lacking::default());
+        let (among, keeps_losers) = (RwLock::new(None), AtomicBool::new(false));
         let stripes = (0..keeping::STRIPES).map(|_| Mutex::default()).collect();
         Replica {
             me,
@@ -104,8 +111,8 @@ impl Replica {
             changes,
             digests,
             tombstone_floor,
+            among,
             lacking,
-            doubts,
             keeps_losers,
             stripes,
         }
@@ -126,38 +133,90 @@ impl Replica {
         self.namespace.shards()
     }
 
-    /// It lacks what it should keep until it has exchanged everything with these.
-    pub(crate) fn lacks(&self, what_these_have: impl IntoIterator<Item = StoreId>) {
-        self.lacking.lock().extend(what_these_have);
+    /// From now on it serves among these nodes. What it lacks then it lacks until it was collected from all `sources`; `before`: the names of the
+    /// nodes among which it had all that it should.
+    pub(super) fn turn(&self, order: &Order, begins: Begins, sources: &Sources, before: Vec<u64>) {
+        let mut among = self.among.write();
+        self.lacking.begin(begins, sources, before);
+        *among = Some(order.print());
     }
 
-    /// It may hold what was deleted while it slept, until it has collected everything that it lacks.
-    pub(crate) fn doubt(&self) {
-        self.doubts.store(true, Release);
+    /// Whether it serves among these nodes.
+    pub(super) fn is_among(&self, order: &Order) -> bool {
+        *self.among.read() == Some(order.print())
+    }
+
+    /// It may hold what was deleted while it slept, until it was collected from all `sources`.
+    pub(super) fn doubt(&self, sources: &Sources) {
+        // Nothing that it said before is under way.
+        let _among = self.among.write();
+        self.lacking.begin(Begins { lacks: true, doubts: true }, sources, Vec::new());
     }
 
     /// Whether it doubts what it holds.
     pub(crate) fn doubts(&self) -> bool {
-        self.doubts.load(Acquire)
+        self.lacking.doubts()
     }
 
-    /// It has exchanged everything with this node, or that node has left for good.
-    pub(crate) fn collected(&self, from: StoreId) {
-        let mut lacking = self.lacking.lock();
-        lacking.remove(&from);
-        if lacking.is_empty() {
-            self.doubts.store(false, Release);
-        }
+    /// A node has shown that it knows the nodes among which this one serves.
+    pub(super) fn turned(&self, store: StoreId) {
+        self.lacking.turned(store);
+    }
+
+    /// All that this node has is here now (`is_whole`: it had all that it should), or it has left for good.
+    pub(crate) fn collected(&self, from: StoreId, is_whole: bool) {
+        self.lacking.collected(from, is_whole);
     }
 
     /// The nodes from which it has to collect what it lacks.
     pub(crate) fn lacking(&self) -> Vec<StoreId> {
-        self.lacking.lock().iter().copied().collect()
+        self.lacking.uncollected()
     }
 
-    /// Whether it answers reads.
+    /// Those of which it is not known that they know the nodes among which this one serves.
+    pub(crate) fn unturned(&self) -> Vec<StoreId> {
+        self.lacking.unturned()
+    }
+
+    /// Whether it has all that it should.
     pub(crate) fn is_whole(&self) -> bool {
-        self.lacking.lock().is_empty() || is_planted(Fault::EmptyAnswers)
+        self.lacking.is_whole()
+    }
+
+    fn among(&self, order: &Order) -> Result<RwLockReadGuard<'_, Option<u64>>, Refusal> {
+        let among = self.among.read();
+        let fits = *among == Some(order.print()) || is_planted(Fault::MapsMix);
+        if fits { Ok(among) } else { Err(Refusal::OtherNodes) }
+    }
+
+    /// What is refused whatever stands on the disk.
+    fn refusal(&self, ask: &Ask, order: &Order, ceiling: u64) -> Option<Refusal> {
+        let counts = |key: &Bytes, ack, from| {
+            self.lacking.counts(Counted { slot: slot(key), ack, from, is_read: true }, order, self.me)
+        };
+        match ask {
+            Ask::Write { entry, .. } if entry.version > ceiling => {
+                Some(Refusal::Ahead { version: entry.version })
+            }
+            Ask::Read { key, ack, from } | Ask::Conflicts { key, ack, from } if !counts(key, *ack, *from) => {
+                Some(Refusal::Rebuilding)
+            }
+            Ask::Digests { .. } | Ask::DigestsWith { .. } | Ask::List { .. } | Ask::Fetch { .. }
+                if self.doubts() =>
+            {
+                Some(Refusal::Rebuilding)
+            }
+            Ask::Range { .. } | Ask::Keys { .. } if !self.is_whole() => Some(Refusal::Rebuilding),
+            _ => None,
+        }
+    }
+
+    /// A write was done; whether it counts for the client that waits for it.
+    fn counted(&self, key: &[u8], entry: &Entry, why: Why, order: &Order, answer: Answer) -> Answer {
+        let Why::Client { ack } = why else { return answer };
+        let request = Counted { slot: slot(key), ack, from: entry.from, is_read: false };
+        let counts = !self.is_kept(key, entry, order) || self.lacking.counts(request, order, self.me);
+        if counts { answer } else { Answer::Rebuilding }
     }
 
     /// Does what another node, or a client's coordinator on this one, asks. `ceiling`: the highest version that the clocks can have given by now.
@@ -169,23 +228,27 @@ impl Replica {
         order: &Order,
         ceiling: u64,
     ) -> Result<(Answer, Sequence), Refusal> {
+        let _among = self.among(order)?;
+        // Whoever asks knows the same nodes.
+        self.turned(from);
+        if let Some(refusal) = self.refusal(ask, order, ceiling) {
+            return Err(refusal);
+        }
         match ask {
-            Ask::Write { entry, .. } if entry.version > ceiling => {
-                Err(Refusal::Ahead { version: entry.version })
+            Ask::Write { key, entry, why } => {
+                let (answer, sequence) = if self.keeps_losers() {
+                    self.write_beside(key, entry, *why, order)?
+                } else {
+                    self.write(key, entry, *why, order)?
+                };
+                Ok((self.counted(key, entry, *why, order, answer), sequence))
             }
-            Ask::Write { key, entry } if self.keeps_losers() => self.write_beside(key, entry, order),
-            Ask::Write { key, entry } => self.write(key, entry, order),
-            Ask::Read { .. } | Ask::Conflicts { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
-            Ask::Read { key } => self.read(key),
-            Ask::Conflicts { key } => self.conflicts(key),
+            Ask::Read { key, .. } => self.read(key),
+            Ask::Conflicts { key, .. } => self.conflicts(key),
             Ask::Standing => {
                 let floor = self.tombstone_floor.load(Acquire);
-                Ok((Answer::Standing { floor, doubts: self.doubts(), is_unused: false }, 0))
-            }
-            Ask::Digests { .. } | Ask::DigestsWith { .. } | Ask::List { .. } | Ask::Fetch { .. }
-                if self.doubts() =>
-            {
-                Err(Refusal::Rebuilding)
+                let (doubts, is_whole) = (self.doubts(), self.is_whole());
+                Ok((Answer::Standing(Stands { floor, doubts, is_whole, ..Stands::default() }), 0))
             }
             Ask::Digests { place } => Ok((Answer::Digests(self.digests(*place, from, order)?), 0)),
             Ask::DigestsWith { place, peer } => Ok((Answer::Digests(self.digests(*place, *peer, order)?), 0)),
@@ -197,7 +260,6 @@ impl Replica {
                 Ok((Answer::List { listed, more }, 0))
             }
             Ask::Fetch { keys, .. } => self.fetch(keys),
-            Ask::Range { .. } | Ask::Keys { .. } if !self.is_whole() => Err(Refusal::Rebuilding),
             Ask::Range { from, is_first, end } => self.range(from, *is_first, end.as_deref(), None),
             Ask::Keys { from, is_first, end, most } => {
                 self.range(from, *is_first, end.as_deref(), Some(*most))
@@ -215,20 +277,27 @@ impl Replica {
         ceiling: u64,
     ) -> Option<Result<(Answer, Sequence), Refusal>> {
         let newest = View::newest();
+        if self.keeps_losers() {
+            return None;
+        }
+        let _among = match self.among(order) {
+            Ok(among) => among,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        if let Some(refusal) = self.refusal(ask, order, ceiling) {
+            return Some(Err(refusal));
+        }
         match ask {
-            Ask::Write { entry, .. } if entry.version > ceiling => {
-                Some(Err(Refusal::Ahead { version: entry.version }))
-            }
-            Ask::Read { .. } if !self.is_whole() => Some(Err(Refusal::Rebuilding)),
-            _ if self.keeps_losers() => None,
-            Ask::Write { key, entry } => {
+            Ask::Write { key, entry, why } => {
                 let (_, tree) = self.tree_of(key).ok()?;
-                match with_user_key(key, |key| tree.version_of_cached(key, &newest)).ok()? {
-                    Cached::Ready(found) => Some(self.keep(key, entry, order, found, Batch::new())),
-                    Cached::WouldRead => None,
-                }
+                let found = match with_user_key(key, |key| tree.version_of_cached(key, &newest)).ok()? {
+                    Cached::Ready(found) => found,
+                    Cached::WouldRead => return None,
+                };
+                let kept = self.keep(key, entry, *why, order, found, Batch::new());
+                Some(kept.map(|(answer, sequence)| (self.counted(key, entry, *why, order, answer), sequence)))
             }
-            Ask::Read { key } => {
+            Ask::Read { key, .. } => {
                 let (_, tree) = self.tree_of(key).ok()?;
                 match with_user_key(key, |key| tree.get_cached(key, &newest)).ok()? {
                     Cached::Ready(found) => Some(Ok(answer_of(found))),
@@ -239,10 +308,16 @@ impl Replica {
         }
     }
 
-    fn write(&self, key: &[u8], entry: &Entry, order: &Order) -> Result<(Answer, Sequence), Refusal> {
+    fn write(
+        &self,
+        key: &[u8],
+        entry: &Entry,
+        why: Why,
+        order: &Order,
+    ) -> Result<(Answer, Sequence), Refusal> {
         let (_, tree) = self.tree_of(key)?;
         let found = with_user_key(key, |key| tree.version_of(key, &View::newest()))?;
-        self.keep(key, entry, order, found, Batch::new())
+        self.keep(key, entry, why, order, found, Batch::new())
     }
 
     fn is_kept(&self, key: &[u8], entry: &Entry, order: &Order) -> bool {
@@ -255,6 +330,7 @@ impl Replica {
         &self,
         key: &[u8],
         entry: &Entry,
+        why: Why,
         order: &Order,
         found: Option<FoundVersion>,
         mut batch: Batch,
@@ -271,6 +347,10 @@ impl Replica {
                 return Ok((answer(0), self.beside(&batch)?.max(found.sequence)));
             }
             None if !keeps => return Ok((answer(0), 0)),
+            // A deletion that may be forgotten here.
+            None if entry.value.is_none() && entry.version <= self.tombstone_floor.load(Acquire) => {
+                return Ok((answer(0), self.beside(&batch)?));
+            }
             Some(found) if !keeps && is_planted(Fault::OldCopiesStay) => {
                 return Ok((answer(0), found.sequence));
             }
@@ -282,6 +362,11 @@ impl Replica {
             Some(value) => batch.put(tree, key, entry.version, value, attributes),
             None => batch.delete(tree, key, entry.version, attributes),
         });
+        // What stands there is older still: nobody could take this for something that was deleted.
+        let is_newer = found.is_some();
+        if (why == Why::Move && !is_planted(Fault::MovedAreRefused)) || is_newer {
+            batch.take_over();
+        }
         let commit = match self.store.write(&batch, Durability::Synced) {
             // Of a time whose tombstones are gone: it may be of something that was deleted, and must not come back.
             Err(kvorum_engine::Error::BelowFloor { .. }) => return Ok((answer(entry.version + 1), 0)),
@@ -312,113 +397,23 @@ impl Replica {
         self.get(key)?.map(|found| self.with_base(key, entry_of(found))).transpose()
     }
 
-    fn fetch(&self, keys: &[Bytes]) -> Result<(Answer, Sequence), Refusal> {
-        let (mut entries, mut bytes, mut sequence) = (Vec::new(), 0, 0);
-        for key in keys {
-            let Some(found) = self.get(key)? else { continue };
-            bytes += key.len() + found.value.len();
-            if bytes > FETCHED_BYTES && !entries.is_empty() {
-                break;
-            }
-            sequence = sequence.max(found.sequence);
-            entries.push((key.clone(), self.with_base(key, entry_of(found))?));
-        }
-        Ok((Answer::Fetched(entries), sequence))
-    }
-
-    /// Keys and versions of some slots, or of all if none is named, behind `after` and up to `upto`, in key order: at most [`LISTED_MAX`] of them.
-    pub(super) fn list(
-        &self,
-        place: u16,
-        slots: &BTreeSet<u16>,
-        after: Option<&[u8]>,
-        upto: Option<&[u8]>,
-    ) -> Result<Vec<Listed>, Refusal> {
-        let (after, upto) = (after.map(user_key), upto.map(user_key));
-        let low = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let high = upto.as_deref().map_or(Bound::Excluded(USER_KEYS_END), Bound::Included);
-        if after.is_some() && after >= upto && upto.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut listed = Vec::new();
-        self.scan(place, (low, high), |one| {
-            if slots.is_empty() || slots.contains(&slot(&one.key)) {
-                listed.push(one);
-            }
-            listed.len() < LISTED_MAX
-        })?;
-        Ok(listed)
-    }
-
-    /// Digests of the slots that this node and `peer` both keep entries of: of those entries that both should have.
-    pub(super) fn digests(
-        &self,
-        place: u16,
-        peer: StoreId,
-        order: &Order,
-    ) -> Result<Vec<(u16, u64)>, Refusal> {
-        let index = usize::from(place);
-        let (Some(changes), Some(digests)) = (self.changes.get(index), self.digests.get(index)) else {
-            return Err(Refusal::NoShard(place));
-        };
-        let mut digests = digests.lock();
-        let at = (changes.load(Acquire), self.tombstone_floor.load(Acquire));
-        if digests.at != Some(at) {
-            let mut sums = HashMap::new();
-            self.scan(place, (Bound::Unbounded, Bound::Excluded(USER_KEYS_END)), |one| {
-                if !one.shadow {
-                    let version = if is_planted(Fault::DigestsWithoutVersions) { 0 } else { one.version };
-                    let digest = xxh3_64_with_seed(&one.key, version);
-                    *sums.entry((slot(&one.key), one.from)).or_insert(0) ^= digest;
-                }
-                true
-            })?;
-            *digests = Digests { at: Some(at), sums };
-        }
-        let mut shared = std::collections::BTreeMap::new();
-        for ((slot, from), sum) in &digests.sums {
-            let ranks = [self.me, peer].map(|store| order.rank(*slot, store));
-            if ranks.iter().all(|rank| rank.is_some_and(|rank| rank < *from)) {
-                *shared.entry(*slot).or_insert(0) ^= sum;
-            }
-        }
-        Ok(shared.into_iter().collect())
-    }
-
-    /// Entries, deletions too, that others keep and this node does not, behind a key: at most [`LISTED_MAX`] keys with their versions.
-    pub(crate) fn misplaced(
-        &self,
-        place: u16,
-        order: &Order,
-        after: Option<&[u8]>,
-    ) -> Result<Vec<(Bytes, u64)>, Refusal> {
-        let after = after.map(user_key);
-        let low = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut misplaced = Vec::new();
-        self.scan(place, (low, Bound::Excluded(USER_KEYS_END)), |one| {
-            let is_kept = order.rank(slot(&one.key), self.me).is_some_and(|rank| rank < one.from);
-            if !one.shadow && !is_kept {
-                misplaced.push((one.key, one.version));
-            }
-            misplaced.len() < LISTED_MAX
-        })?;
-        Ok(misplaced)
-    }
-
     /// Lets go of an entry that is none of this node's, or was deleted elsewhere: remembers only that it is gone.
     pub(crate) fn forget(&self, key: &[u8], entry: &Entry) -> Result<(), Refusal> {
         let (place, tree) = self.tree_of(key)?;
+        let _one = self.stripe(key);
         let attributes = Attributes { expires_at: None, tag: entry.from | SHADOW };
-        let gone_at = |version| {
-            let mut batch = Batch::new();
-            with_user_key(key, |key| batch.delete(tree, key, version, attributes));
-            self.store.write(&batch, Durability::Written)
-        };
+        let mut batch = Batch::new();
+        // However old it is.
+        batch.take_over();
+        with_user_key(key, |key| batch.delete(tree, key, entry.version, attributes));
+        if self.keeps_losers() && self.get(key)?.is_none_or(|found| found.version <= entry.version) {
+            let beside = loser_key(key);
+            if let Some(row) = tree.get(&beside, &View::newest())? {
+                batch.delete(tree, &beside, row.version + 1, Attributes::default());
+            }
+        }
         // If this is lost, it is found once more.
-        drop(match gone_at(entry.version) {
-            Err(kvorum_engine::Error::BelowFloor { floor, .. }) => gone_at(floor + 1)?,
-            written => written?,
-        });
+        drop(self.store.write(&batch, Durability::Written)?);
         self.changed(place);
         Ok(())
     }
@@ -427,32 +422,6 @@ impl Replica {
         if let Some(changes) = self.changes.get(usize::from(place)) {
             changes.fetch_add(1, AcqRel);
         }
-    }
-
-    /// Goes over keys and versions in key order, as long as `take` says so.
-    fn scan(
-        &self,
-        place: u16,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
-        mut take: impl FnMut(Listed) -> bool,
-    ) -> Result<(), Refusal> {
-        let tree = self.trees.get(usize::from(place)).ok_or(Refusal::NoShard(place))?;
-        let floor = self.tombstone_floor.load(Acquire);
-        let range = tree.range(bounds, &View::newest(), Direction::Forward)?.with_tombstones();
-        for found in range {
-            let (key, found) = found?;
-            let is_gone = found.kind == FoundKind::Tombstone && found.version <= floor;
-            let is_deletion = found.kind == FoundKind::Tombstone;
-            if is_gone || (is_deletion && is_planted(Fault::ComparesNoDeletions)) {
-                continue;
-            }
-            let (from, shadow) = of_tag(found.tag);
-            let listed = Listed { key: key.slice(1..), version: found.version, from, shadow };
-            if !take(listed) {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Tombstones up to this version may be forgotten: their replicas have them, or the grace period is over.

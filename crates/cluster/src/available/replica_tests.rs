@@ -1,4 +1,5 @@
 use super::*;
+use crate::available::anti_entropy::Way;
 use crate::available::{Exchange, Exchanged};
 use crate::namespace::Mode;
 use kvorum_engine::fs::sim::SimFs;
@@ -14,7 +15,15 @@ fn replica(me: StoreId) -> Replica {
     let parts = Parts::new(Arc::new(SimFs::new(me.0)), Arc::new(SystemClock::new()));
     let store = Store::open("/store", settings, parts).unwrap();
     let trees = vec![store.tree("t", TreeSettings::newest_only()).unwrap()];
-    Replica::new(me, NamespaceId::new(16, Mode::Available, 1), store, trees)
+    let replica = Replica::new(me, NamespaceId::new(16, Mode::Available, 1), store, trees);
+    turn(&replica, &order(), &[], false);
+    replica
+}
+
+/// It serves among these nodes from now on, and lacks what some of them have.
+fn turn(replica: &Replica, order: &Order, others: &[StoreId], doubts: bool) {
+    let sources = Sources { others: others.to_vec(), lost: 0 };
+    replica.turn(order, Begins { lacks: !others.is_empty(), doubts }, &sources, Vec::new());
 }
 
 fn order() -> Order {
@@ -32,7 +41,7 @@ fn entry(version: u64, value: Option<&'static str>, from: u8) -> Entry {
 }
 
 fn write(replica: &Replica, key: &Bytes, entry: &Entry) -> (u64, u8) {
-    let ask = Ask::Write { key: key.clone(), entry: entry.clone() };
+    let ask = Ask::Write { key: key.clone(), entry: entry.clone(), why: Why::Mend };
     match replica.handle(TWO, &ask, &order(), u64::MAX).unwrap() {
         (Answer::Stored { newer, wider }, _) => (newer, wider),
         other => panic!("{other:?}"),
@@ -46,13 +55,13 @@ fn ask(replica: &Replica, ask: &Ask) -> Answer {
 #[test]
 fn the_higher_version_stays_in_whatever_order_they_come() {
     let (replica, key) = (replica(ONE), key_of(ONE));
-    assert_eq!(ask(&replica, &Ask::Read { key: key.clone() }), Answer::Found(None));
+    assert_eq!(ask(&replica, &Ask::Read { key: key.clone(), ack: 1, from: 1 }), Answer::Found(None));
     assert_eq!(write(&replica, &key, &entry(5, Some("five"), 1)), (0, 0));
     assert_eq!(write(&replica, &key, &entry(3, Some("three"), 1)), (5, 0));
     assert_eq!(write(&replica, &key, &entry(5, Some("five"), 1)), (0, 0), "once more is no harm");
     assert_eq!(replica.entry(&key).unwrap(), Some(entry(5, Some("five"), 1)));
     write(&replica, &key, &entry(7, None, 1));
-    assert_eq!(ask(&replica, &Ask::Read { key }), Answer::Found(Some(entry(7, None, 1))));
+    assert_eq!(ask(&replica, &Ask::Read { key, ack: 1, from: 1 }), Answer::Found(Some(entry(7, None, 1))));
 }
 
 #[test]
@@ -106,7 +115,7 @@ fn a_forgotten_deletion_does_not_let_the_deleted_come_back() {
 #[test]
 fn clocks_too_far_ahead_are_refused() {
     let (replica, key) = (replica(ONE), key_of(ONE));
-    let ask = Ask::Write { key: key.clone(), entry: entry(11, Some("x"), 1) };
+    let ask = Ask::Write { key: key.clone(), entry: entry(11, Some("x"), 1), why: Why::Mend };
     let refused = replica.handle(TWO, &ask, &order(), 10);
     assert!(matches!(refused, Err(Refusal::Ahead { version: 11 })));
     assert_eq!(replica.entry(&key).unwrap(), None);
@@ -115,11 +124,11 @@ fn clocks_too_far_ahead_are_refused() {
 #[test]
 fn who_is_rebuilt_takes_writes_and_answers_no_reads() {
     let (replica, key) = (replica(ONE), key_of(ONE));
-    replica.lacks([TWO]);
+    turn(&replica, &order(), &[TWO], false);
     write(&replica, &key, &entry(1, Some("x"), 1));
-    let read = Ask::Read { key };
+    let read = Ask::Read { key, ack: 1, from: 1 };
     assert!(matches!(replica.handle(TWO, &read, &order(), 10), Err(Refusal::Rebuilding)));
-    replica.collected(TWO);
+    replica.collected(TWO, true);
     assert_eq!(ask(&replica, &read), Answer::Found(Some(entry(1, Some("x"), 1))));
 }
 
@@ -146,7 +155,7 @@ fn equal_content_has_equal_digests() {
             done => break done,
         }
     };
-    assert_eq!(done, super::super::Exchanged::Done { slots: 1, moved: 1 });
+    assert_eq!(done, super::super::Exchanged::Done { slots: 1, moved: 1, refused: 0 });
     assert_eq!(digests(&one, TWO), digests(&two, ONE));
 }
 
@@ -205,13 +214,15 @@ fn who_slept_too_long_lets_go_of_what_was_deleted() {
     write(&awake, &keys[2], &entry(9, Some("new"), 2));
     write(&sleeper, &keys[3], &entry(25, Some("late"), 2));
     awake.set_tombstone_floor(20).unwrap();
-    sleeper.lacks([TWO]);
-    sleeper.doubt();
+    turn(&sleeper, &order(), &[TWO], true);
     let refused =
         |ask: Ask| matches!(sleeper.handle(TWO, &ask, &order(), u64::MAX), Err(Refusal::Rebuilding));
-    assert!(refused(Ask::Digests { place: 0 }) && refused(Ask::Read { key: keys[0].clone() }));
-    exchange(&sleeper, &awake, Exchange::collect(TWO, 0, 20));
-    sleeper.collected(TWO);
+    assert!(
+        refused(Ask::Digests { place: 0 }) && refused(Ask::Read { key: keys[0].clone(), ack: 1, from: 1 })
+    );
+    let way = Way { deleted_upto: 20, only_takes: false, takes_over: true };
+    exchange(&sleeper, &awake, Exchange::collect(TWO, 0, way));
+    sleeper.collected(TWO, true);
     assert!(sleeper.is_whole() && !sleeper.doubts());
     for replica in [&sleeper, &awake] {
         let value = |key: &Bytes| replica.entry(key).unwrap().and_then(|entry| entry.value);
@@ -231,8 +242,15 @@ fn entries_of_others_are_found_and_let_go_of() {
     write(&replica, &own, &entry(5, Some("mine"), 1));
     // Kept when there was only this node.
     let alone = Order::of([(ONE, "a")]);
-    let ask = Ask::Write { key: others.clone(), entry: entry(6, Some("theirs"), 1) };
+    turn(&replica, &alone, &[], false);
+    let ask =
+        Ask::Write { key: others.clone(), entry: entry(6, Some("theirs"), 1), why: Why::Client { ack: 1 } };
     replica.handle(ONE, &ask, &alone, u64::MAX).unwrap();
+    // Another node came: whoever does not know it is refused.
+    turn(&replica, &order(), &[], false);
+    let refused = |order: &Order| replica.handle(ONE, &ask, order, u64::MAX);
+    assert!(matches!(refused(&alone), Err(Refusal::OtherNodes)));
+    assert!(matches!(replica.handle_cached(&ask, &alone, u64::MAX), Some(Err(Refusal::OtherNodes))));
     assert_eq!(replica.misplaced(0, &alone, None).unwrap(), []);
     assert_eq!(replica.misplaced(0, &order(), None).unwrap(), [(others.clone(), 6)]);
     let theirs = replica.entry(&others).unwrap().unwrap();

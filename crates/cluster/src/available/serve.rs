@@ -275,7 +275,7 @@ impl Shell {
         let (order, key) = (self.order(), Bytes::copy_from_slice(key));
         let frame = Frame::patient(namespace, &order, None);
         let ask = |store| -> Boxed<'_, _> {
-            Box::pin(self.ask(&frame, store, Ask::Conflicts { key: key.clone() }))
+            Box::pin(self.ask(&frame, store, Ask::Conflicts { key: key.clone(), ack, from }))
         };
         let asked = order.of_slot(slot(&key)).into_iter().take(from.into()).map(ask).collect();
         let (mut answered, mut all) = (0, Vec::new());

@@ -9,7 +9,7 @@ use super::requests::Requests;
 use super::resting::Resting;
 use super::standing::Standing;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
-use super::{Answer, Ask, Operation, Order};
+use super::{Answer, Ask, Operation, Order, Stands};
 use crate::commit::Commit;
 use crate::control::Control;
 use crate::entity::blocking;
@@ -26,6 +26,7 @@ use kvorum_engine::{Durability, Sequence};
 use kvorum_model::slot;
 use kvorum_sync::{Lane, StoreId};
 use parking_lot::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -71,6 +72,10 @@ pub(crate) struct Shell {
     pub(super) lost: (Mutex<Vec<StoreId>>, Notify),
     /// Calls under way, to each node.
     calls: Mutex<HashMap<StoreId, usize>>,
+    /// Held while a replica is told among which nodes it serves, or that it slept.
+    pub(super) turning: Mutex<()>,
+    /// When this node was last known to be awake in this life, in Unix milliseconds of its hybrid clock; zero before that.
+    pub(super) pulse_ms: AtomicU64,
 }
 
 /// A request that a node coordinates.
@@ -136,6 +141,8 @@ impl Shell {
             busy: Busy::default(),
             lost: Default::default(),
             calls: Mutex::default(),
+            turning: Mutex::default(),
+            pulse_ms: AtomicU64::new(0),
         }))
     }
 
@@ -143,7 +150,8 @@ impl Shell {
     pub(crate) fn order(&self) -> Arc<Order> {
         let map = self.control.map();
         let mut known = self.order.lock();
-        if known.0 != map.version {
+        // Never back to an earlier one, which another thread may have looked at.
+        if known.0 < map.version {
             let order = Order::of(map.eligible().map(|(store, row)| (store, row.info.name.as_str())));
             if let (Some(row), Some(inner)) = (map.nodes.get(&self.me), self.node.upgrade()) {
                 inner.hybrid.set_node_slot(row.slot);
@@ -219,7 +227,7 @@ impl Shell {
     async fn call(&self, frame: &Frame, to: StoreId, ask: &Ask, until: Instant) -> Result<Answer, String> {
         let _counted = self.count_call(to).ok_or("too many questions wait for its answer")?;
         let lane = Lane::Data(match ask {
-            Ask::Write { key, .. } | Ask::Read { key } | Ask::Conflicts { key } => slot(key) as u8,
+            Ask::Write { key, .. } | Ask::Read { key, .. } | Ask::Conflicts { key, .. } => slot(key) as u8,
             _ => 0,
         });
         let body = encode_ask(&frame.head(), ask);
@@ -273,11 +281,13 @@ impl Shell {
             && is_unused(&node, namespace)
             && !self.replicas.lock().contains_key(&namespace)
         {
-            return Ok(Answer::Standing { floor: 0, doubts: false, is_unused: true });
+            let now_ms = node.inner.hybrid.now_ms(node.inner.time.now());
+            return Ok(Answer::Standing(Stands { now_ms, is_unused: true, ..Stands::default() }));
         }
         let (answer, rests_on) = match self.quick(&node, frame, &ask) {
             Quick::Answer(answer, rests_on) => (answer, rests_on),
             Quick::Refused(Refusal::Rebuilding) => return Ok(Answer::Rebuilding),
+            Quick::Refused(refusal @ Refusal::Ahead { .. }) => return Ok(self.ahead(from, &refusal)),
             Quick::Refused(refusal) => return Err(refused(refusal)),
             Quick::Slow => {
                 let (shell, node, order) = (Arc::clone(self), node.clone(), Arc::clone(order));
@@ -302,9 +312,10 @@ impl Shell {
     pub(super) fn quick(&self, node: &Node, frame: &Frame, ask: &Ask) -> Quick {
         let known = self.replicas.lock().get(&frame.namespace).cloned();
         let Some(replica) = known.filter(|_| is_kept(node, frame.namespace)) else { return Quick::Slow };
+        self.pulse(&node.inner);
         replica.set_keeps_losers(keeps_losers(node, frame.namespace));
         match replica.handle_cached(ask, &frame.order, ceiling(&node.inner)) {
-            None | Some(Err(Refusal::Storage(Error::Busy { .. }))) => Quick::Slow,
+            None | Some(Err(Refusal::OtherNodes | Refusal::Storage(Error::Busy { .. }))) => Quick::Slow,
             Some(Ok((answer, rests_on))) => {
                 observe(node, ask);
                 Quick::Answer(answer, rests_on)
@@ -324,7 +335,7 @@ impl Shell {
     ) -> Result<(Answer, Sequence)> {
         let replica = self.replica(node, namespace)?;
         replica.set_keeps_losers(keeps_losers(node, namespace));
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut is_told) = (Duration::ZERO, false);
         loop {
             match replica.handle(from, ask, order, ceiling(&node.inner)) {
                 Err(Refusal::Storage(Error::Busy { retry_after })) if waited < ROOM_WAIT_MAX => {
@@ -332,12 +343,29 @@ impl Shell {
                     node.inner.wait_for_room(retry_after)?;
                 }
                 Err(Refusal::Rebuilding) => return Ok((Answer::Rebuilding, 0)),
+                // It is told first among which nodes it serves now.
+                Err(Refusal::OtherNodes) if !is_told => {
+                    is_told = true;
+                    self.turn(&node.inner, &replica, false)?;
+                }
+                Err(Refusal::OtherNodes) => return Ok((Answer::OtherNodes, 0)),
+                Err(refusal @ Refusal::Ahead { .. }) => return Ok((self.ahead(from, &refusal), 0)),
                 answered => {
                     observe(node, ask);
-                    return answered.map_err(refused);
+                    let (mut answer, rests_on) = answered.map_err(refused)?;
+                    if let Answer::Standing(stands) = &mut answer {
+                        stands.now_ms = node.inner.hybrid.now_ms(node.inner.time.now());
+                    }
+                    return Ok((answer, rests_on));
                 }
             }
         }
+    }
+
+    fn ahead(&self, from: StoreId, refusal: &Refusal) -> Answer {
+        counts::add(&self.counts.ahead, 1);
+        tracing::debug!(store = from.0, "refused: {refusal}");
+        Answer::Ahead
     }
 
     /// This node's part of a namespace. Blocks, if its trees are still to be made.
@@ -354,7 +382,7 @@ impl Shell {
         }
         let trees = inner.trees(id).map(|(_, tree)| tree.clone()).collect();
         let made = Replica::new(self.me, id, inner.store.clone(), trees);
-        self.begin(inner, &made, true)?;
+        self.turn(inner, &made, true)?;
         let mut replicas = self.replicas.lock();
         Ok(Arc::clone(replicas.entry(namespace).or_insert_with(|| Arc::new(made))))
     }

@@ -6,11 +6,15 @@
 //! - A store that slept longer than the grace may hold what was deleted meanwhile, its deletion being forgotten by now: it doubts its own content,
 //!   shows it to nobody, and lets go of what the others should have and have not.
 
+use super::Order;
+use super::planted::{Fault, is_planted};
+use super::replica::{Begins, Replica, Sources};
 use crate::error::{Error, Result};
 use crate::system::System;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_engine::{Batch, Durability, Store};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 const FIRST: &str = "first";
 const AWAKE: &str = "awake";
@@ -20,26 +24,54 @@ const WHOLE: &str = "whole/";
 pub(super) struct Standing {
     system: Arc<System>,
     store: Store,
-    /// When an earlier life was last known to be awake, in Unix milliseconds of its hybrid clock.
-    pub(super) awake_before_ms: Option<u64>,
+    /// When this node was last known to be awake, in Unix milliseconds of its hybrid clock; [`NEVER`] before its first life.
+    awake_ms: AtomicU64,
 }
 
-/// How a replica begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Begins {
-    /// It lacks what other nodes have.
-    pub(super) lacks: bool,
-    /// It may hold what was deleted meanwhile.
-    pub(super) doubts: bool,
+const NEVER: u64 = u64::MAX;
+
+/// A moment of a node's hybrid clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// Unix milliseconds.
+    pub(super) now_ms: u64,
+    /// How long a node may sleep, and deletions are kept.
+    pub(super) grace_ms: u64,
 }
 
 impl Standing {
     /// As an earlier life left it. Waits for the disk.
     pub(super) fn open(system: &Arc<System>, store: &Store) -> Result<Standing> {
-        let mut standing =
-            Standing { system: Arc::clone(system), store: store.clone(), awake_before_ms: None };
-        standing.awake_before_ms = standing.number(AWAKE)?;
+        let standing =
+            Standing { system: Arc::clone(system), store: store.clone(), awake_ms: AtomicU64::new(NEVER) };
+        standing.awake_ms.store(standing.number(AWAKE)?.unwrap_or(NEVER), Release);
         Ok(standing)
+    }
+
+    /// When this node was last known to be awake; `None` before its first life.
+    pub(super) fn awake_ms(&self) -> Option<u64> {
+        Some(self.awake_ms.load(Acquire)).filter(|awake| *awake != NEVER)
+    }
+
+    /// From now on a replica serves among these nodes. What it lacks then is collected from `sources`. `is_opened`: it is just
+    /// being opened, and may have slept. Waits for the disk.
+    pub(super) fn turn(
+        &self,
+        replica: &Replica,
+        order: &Order,
+        sources: &Sources,
+        moment: Moment,
+        is_opened: bool,
+    ) -> Result<()> {
+        let (namespace, names) = (replica.namespace(), order.names());
+        let mut begins = self.begins(namespace, &names, moment)?;
+        if !is_opened {
+            // Whether it slept was found out when it was opened.
+            begins = Begins { lacks: self.lacks(namespace, &names)?, doubts: false };
+        }
+        let before = self.whole_among(namespace)?.unwrap_or_default();
+        replica.turn(order, begins, sources, before);
+        if replica.is_whole() { self.is_whole(namespace, &names) } else { Ok(()) }
     }
 
     /// The first map of the cluster that this store sees has namespaces up to this id: what is in them may be older than the store. Only the first
@@ -52,15 +84,18 @@ impl Standing {
     }
 
     /// How a replica begins, in a cluster of nodes of these names (by their digests, sorted).
-    pub(super) fn begins(&self, namespace: u16, names: &[u64], now_ms: u64, grace_ms: u64) -> Result<Begins> {
-        let doubts = self.awake_before_ms.is_some_and(|awake| now_ms.saturating_sub(awake) > grace_ms);
-        let is_new = u64::from(namespace) <= self.number(FIRST)?.unwrap_or(u64::MAX);
-        let lacks = match self.whole_among(namespace)? {
+    pub(super) fn begins(&self, namespace: u16, names: &[u64], moment: Moment) -> Result<Begins> {
+        let slept = |awake| moment.now_ms.saturating_sub(awake) > moment.grace_ms;
+        let doubts = self.awake_ms().is_some_and(slept) && !is_planted(Fault::OversleptMerges);
+        Ok(Begins { lacks: doubts || self.lacks(namespace, names)?, doubts })
+    }
+
+    fn lacks(&self, namespace: u16, names: &[u64]) -> Result<bool> {
+        Ok(match self.whole_among(namespace)? {
             // With more nodes it keeps less than before, with others more.
             Some(known) => known.iter().any(|name| names.binary_search(name).is_err()),
-            None => is_new,
-        };
-        Ok(Begins { lacks: lacks || doubts, doubts })
+            None => u64::from(namespace) <= self.number(FIRST)?.unwrap_or(u64::MAX),
+        })
     }
 
     /// The nodes among which the replica has all that it should.
@@ -85,7 +120,9 @@ impl Standing {
 
     /// This node is awake. Waits for the disk.
     pub(super) fn is_awake(&self, now_ms: u64) -> Result<()> {
-        self.put(AWAKE, &now_ms.to_le_bytes())
+        self.put(AWAKE, &now_ms.to_le_bytes())?;
+        self.awake_ms.store(now_ms, Release);
+        Ok(())
     }
 
     fn number(&self, row: &str) -> Result<Option<u64>> {
@@ -122,19 +159,16 @@ mod tests {
             (Standing::open(&system, &store).unwrap(), store)
         };
         let begins = |lacks, doubts| Begins { lacks, doubts };
+        let at = |now_ms| Moment { now_ms, grace_ms: HOUR };
         let (standing, store) = open();
         standing.begin(16).unwrap();
         standing.begin(20).unwrap();
         assert_eq!(
-            standing.begins(16, &[1, 2, 3], 0, HOUR).unwrap(),
+            standing.begins(16, &[1, 2, 3], at(0)).unwrap(),
             begins(true, false),
             "older than the store"
         );
-        assert_eq!(
-            standing.begins(17, &[1, 2, 3], 0, HOUR).unwrap(),
-            begins(false, false),
-            "made in its time"
-        );
+        assert_eq!(standing.begins(17, &[1, 2, 3], at(0)).unwrap(), begins(false, false), "made in its time");
         standing.is_whole(16, &[1, 2, 3]).unwrap();
         standing.is_awake(5 * HOUR).unwrap();
         drop(standing);
@@ -142,15 +176,15 @@ mod tests {
         drop(store);
         let (standing, _store) = open();
         let now = 6 * HOUR;
-        assert_eq!(standing.begins(16, &[1, 2, 3], now, HOUR).unwrap(), begins(false, false));
+        assert_eq!(standing.begins(16, &[1, 2, 3], at(now)).unwrap(), begins(false, false));
         assert_eq!(
-            standing.begins(16, &[1, 2, 3, 4], now, HOUR).unwrap(),
+            standing.begins(16, &[1, 2, 3, 4], at(now)).unwrap(),
             begins(false, false),
             "it keeps less"
         );
-        assert_eq!(standing.begins(16, &[1, 2], now, HOUR).unwrap(), begins(true, false), "it keeps more");
+        assert_eq!(standing.begins(16, &[1, 2], at(now)).unwrap(), begins(true, false), "it keeps more");
         assert_eq!(
-            standing.begins(17, &[1, 2], now + 1, HOUR).unwrap(),
+            standing.begins(17, &[1, 2], at(now + 1)).unwrap(),
             begins(true, true),
             "it slept too long"
         );

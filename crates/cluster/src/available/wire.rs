@@ -10,9 +10,9 @@ use kvorum_sync::StoreId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// Keep this entry, unless there is a newer one.
-    Write { key: Bytes, entry: Entry },
-    /// The entry of this key.
-    Read { key: Bytes },
+    Write { key: Bytes, entry: Entry, why: Why },
+    /// The entry of this key, for a request that asks `from` replicas and needs `ack` answers.
+    Read { key: Bytes, ack: u8, from: u8 },
     /// Digests of the slots of a shard, as far as both nodes keep them.
     Digests { place: u16 },
     /// Keys and versions of some slots of a shard, or of all if none is named, behind a key, in key order.
@@ -28,14 +28,25 @@ pub(crate) enum Ask {
     DigestsWith { place: u16, peer: StoreId },
     /// Of a strong namespace: the checkpoint of a member, and the digest of what it had at a version, without what has expired by then.
     MemberDigest { place: u16, at: Option<u64>, expired_ms: u64 },
-    /// The entry of a key, and those that were written at the same time.
-    Conflicts { key: Bytes },
+    /// The entry of a key, and those that were written at the same time; `ack` and `from` as of a read.
+    Conflicts { key: Bytes, ack: u8, from: u8 },
     /// As `Range`, but keys without their values, and no more than so many.
     Keys { from: Bytes, is_first: bool, end: Option<Bytes>, most: u16 },
     /// The key that a mark stands for: whether the node remembers it, or, if it is to search, has a key that this is the mark of.
     Marked { mark: u64, search: bool },
     /// Some key of this replica, by these dice.
     Drawn { seed: u64 },
+}
+
+/// Why an entry is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// A client waits for `ack` replicas.
+    Client { ack: u8 },
+    /// The replica is behind.
+    Mend,
+    /// It is to be kept here from now on, where other nodes kept it before: however old it is, it was not deleted.
+    Move,
 }
 
 /// What it answers.
@@ -58,14 +69,31 @@ pub(crate) enum Answer {
     Fetched(Vec<(Bytes, Entry)>),
     /// Nothing was done: the replica knows other nodes of the cluster than whoever asks.
     OtherNodes,
-    /// Tombstones up to this version may be forgotten; whether the replica doubts what it holds; whether it never held anything.
-    Standing { floor: u64, doubts: bool, is_unused: bool },
-    /// Nothing was done: the replica has not collected yet what it should keep, or doubts what it holds.
+    /// How the replica stands.
+    Standing(Stands),
+    /// The replica has not collected yet what it should keep, or doubts what it holds: its answer does not count. A write was done all the same.
     Rebuilding,
+    /// Nothing was done: the clock of the node that gave the version is too far ahead.
+    Ahead,
     /// A member's checkpoint, and the digest asked for; none if it is not there yet, or knows no more.
     MemberDigest { checkpoint: u64, digest: Option<u64> },
     /// A key, if there is one.
     Key(Option<Bytes>),
+}
+
+/// How a replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stands {
+    /// Tombstones up to this version may be forgotten.
+    pub(crate) floor: u64,
+    /// Its time, in Unix milliseconds.
+    pub(crate) now_ms: u64,
+    /// It doubts what it holds.
+    pub(crate) doubts: bool,
+    /// It has all that it should.
+    pub(crate) is_whole: bool,
+    /// It never held anything.
+    pub(crate) is_unused: bool,
 }
 
 /// A key without its value.
@@ -76,6 +104,8 @@ pub(crate) struct Listed {
     pub(crate) from: u8,
     /// As [`Entry::shadow`].
     pub(crate) shadow: bool,
+    /// A digest of what was written at the same time and is kept beside it; zero if there is nothing.
+    pub(crate) beside: u64,
 }
 
 /// A part of what other nodes sent is missing or does not make sense.
@@ -91,6 +121,10 @@ pub(crate) struct Head {
     pub(crate) durability: Option<Durability>,
 }
 
+/// Where a client's `ack` stands otherwise.
+const WHY_MEND: u8 = 0;
+const WHY_MOVE: u8 = 255;
+
 const DURABILITIES: [Option<Durability>; 4] =
     [None, Some(Durability::Buffered), Some(Durability::Written), Some(Durability::Synced)];
 
@@ -101,13 +135,20 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
     let durability = DURABILITIES.iter().position(|durability| *durability == head.durability);
     to.put_u8(durability.unwrap_or_default() as u8);
     match ask {
-        Ask::Write { key, entry } => {
-            to.put_u8(0);
+        Ask::Write { key, entry, why } => {
+            to.put_slice(&[
+                0,
+                match why {
+                    Why::Client { ack } => *ack,
+                    Why::Mend => WHY_MEND,
+                    Why::Move => WHY_MOVE,
+                },
+            ]);
             put_bytes(key, &mut to);
             put_entry(entry, &mut to);
         }
-        Ask::Read { key } => {
-            to.put_u8(1);
+        Ask::Read { key, ack, from } => {
+            to.put_slice(&[1, *ack, *from]);
             put_bytes(key, &mut to);
         }
         Ask::Digests { place } => {
@@ -143,8 +184,8 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             put_all(at.as_slice(), &mut to, |at, to| to.put_u64_le(*at));
             to.put_u64_le(*expired_ms);
         }
-        Ask::Conflicts { key } => {
-            to.put_u8(9);
+        Ask::Conflicts { key, ack, from } => {
+            to.put_slice(&[9, *ack, *from]);
             put_bytes(key, &mut to);
         }
         Ask::Keys { from, is_first, end, most } => {
@@ -171,8 +212,18 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
     let durability = *DURABILITIES.get(usize::from(from.try_get_u8().ok()?))?;
     let head = Head { namespace, nodes, durability };
     let ask = match from.try_get_u8().ok()? {
-        0 => Ask::Write { key: bytes(&mut from)?, entry: entry(&mut from)? },
-        1 => Ask::Read { key: bytes(&mut from)? },
+        0 => {
+            let why = match from.try_get_u8().ok()? {
+                WHY_MEND => Why::Mend,
+                WHY_MOVE => Why::Move,
+                ack => Why::Client { ack: copies(ack)? },
+            };
+            Ask::Write { key: bytes(&mut from)?, entry: entry(&mut from)?, why }
+        }
+        1 => {
+            let (ack, copies) = quorum(&mut from)?;
+            Ask::Read { key: bytes(&mut from)?, ack, from: copies }
+        }
         2 => Ask::Digests { place: from.try_get_u16_le().ok()? },
         3 => {
             let place = from.try_get_u16_le().ok()?;
@@ -196,7 +247,10 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
             let at = at_most_one(&mut from)?;
             Ask::MemberDigest { place, at, expired_ms: from.try_get_u64_le().ok()? }
         }
-        9 => Ask::Conflicts { key: bytes(&mut from)? },
+        9 => {
+            let (ack, copies) = quorum(&mut from)?;
+            Ask::Conflicts { key: bytes(&mut from)?, ack, from: copies }
+        }
         10 => {
             let (is_first, has_end) = (from.try_get_u8().ok()? == 1, from.try_get_u8().ok()? == 1);
             let (start, end) = (bytes(&mut from)?, bytes(&mut from)?);
@@ -239,6 +293,7 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
                 to.put_u64_le(listed.version);
                 to.put_u8(listed.from);
                 to.put_u8(u8::from(listed.shadow));
+                to.put_u64_le(listed.beside);
             });
             to.put_u8(u8::from(*more));
         }
@@ -250,12 +305,14 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
             });
         }
         Answer::OtherNodes => to.put_u8(5),
-        Answer::Standing { floor, doubts, is_unused } => {
+        Answer::Standing(stands) => {
             to.put_u8(6);
-            to.put_u64_le(*floor);
-            to.put_slice(&[u8::from(*doubts), u8::from(*is_unused)]);
+            to.put_u64_le(stands.floor);
+            to.put_u64_le(stands.now_ms);
+            to.put_slice(&[stands.doubts, stands.is_whole, stands.is_unused].map(u8::from));
         }
         Answer::Rebuilding => to.put_u8(7),
+        Answer::Ahead => to.put_u8(10),
         Answer::MemberDigest { checkpoint, digest } => {
             to.put_u8(8);
             to.put_u64_le(*checkpoint);
@@ -281,18 +338,20 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
             Some((from.try_get_u16_le().ok()?, from.try_get_u64_le().ok()?))
         })?),
         3 => {
-            let listed = all(&mut from, 14, |from| {
+            let listed = all(&mut from, 22, |from| {
                 let (key, version) = (bytes(from)?, from.try_get_u64_le().ok()?);
-                let copies = copies(from.try_get_u8().ok()?)?;
-                Some(Listed { key, version, from: copies, shadow: from.try_get_u8().ok()? == 1 })
+                let (copies, shadow) = (copies(from.try_get_u8().ok()?)?, from.try_get_u8().ok()? == 1);
+                Some(Listed { key, version, from: copies, shadow, beside: from.try_get_u64_le().ok()? })
             })?;
             Answer::List { listed, more: from.try_get_u8().ok()? == 1 }
         }
         4 => Answer::Fetched(all(&mut from, 4 + ENTRY_BYTES_MIN, |from| Some((bytes(from)?, entry(from)?)))?),
         5 => Answer::OtherNodes,
         6 => {
-            let (floor, doubts) = (from.try_get_u64_le().ok()?, from.try_get_u8().ok()? == 1);
-            Answer::Standing { floor, doubts, is_unused: from.try_get_u8().ok()? == 1 }
+            let (floor, now_ms) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
+            let mut flag = || Some(from.try_get_u8().ok()? == 1);
+            let (doubts, is_whole, is_unused) = (flag()?, flag()?, flag()?);
+            Answer::Standing(Stands { floor, now_ms, doubts, is_whole, is_unused })
         }
         7 => Answer::Rebuilding,
         8 => {
@@ -303,6 +362,7 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
             let mut key = all(&mut from, 4, bytes)?;
             (key.len() <= 1).then(|| Answer::Key(key.pop()))?
         }
+        10 => Answer::Ahead,
         _ => return None,
     };
     from.is_empty().then_some(answer)
@@ -350,6 +410,11 @@ fn copies(from: u8) -> Read<u8> {
     (1..=COPIES_MAX).contains(&from).then_some(from)
 }
 
+/// `ack` and `from`.
+fn quorum(from: &mut Bytes) -> Read<(u8, u8)> {
+    Some((copies(from.try_get_u8().ok()?)?, copies(from.try_get_u8().ok()?)?))
+}
+
 fn put_bytes(bytes: &[u8], to: &mut BytesMut) {
     to.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     to.put_slice(bytes);
@@ -373,116 +438,5 @@ fn all<T>(from: &mut Bytes, least: usize, get: impl Fn(&mut Bytes) -> Read<T>) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const HEAD: Head = Head { namespace: 16, nodes: 7, durability: None };
-
-    fn some_entry(value: Option<&'static [u8]>, expires_at: Option<u64>) -> Entry {
-        Entry {
-            version: 7 << 22,
-            value: value.map(Bytes::from_static),
-            expires_at,
-            from: 3,
-            shadow: false,
-            base: None,
-        }
-    }
-
-    fn asks() -> Vec<Ask> {
-        let key = Bytes::from_static(b"key");
-        vec![
-            Ask::Write { key: key.clone(), entry: some_entry(Some(b"value"), Some(9)) },
-            Ask::Write { key: Bytes::new(), entry: some_entry(None, None) },
-            Ask::Read { key: key.clone() },
-            Ask::Digests { place: 15 },
-            Ask::List { place: 3, slots: vec![1, 16383], after: Some(Bytes::new()) },
-            Ask::List { place: 3, slots: vec![], after: None },
-            Ask::Fetch { place: 3, keys: vec![key, Bytes::new()] },
-            Ask::Standing,
-            Ask::Range { from: Bytes::new(), is_first: true, end: Some("z".into()) },
-            Ask::Range { from: "a".into(), is_first: false, end: None },
-            Ask::Keys { from: Bytes::new(), is_first: true, end: Some("z".into()), most: 7 },
-            Ask::Keys { from: "a".into(), is_first: false, end: None, most: u16::MAX },
-            Ask::Marked { mark: u64::MAX, search: true },
-            Ask::Drawn { seed: 7 },
-            Ask::DigestsWith { place: 3, peer: StoreId(u64::MAX) },
-            Ask::MemberDigest { place: 3, at: Some(7), expired_ms: 9 },
-            Ask::MemberDigest { place: 3, at: None, expired_ms: 9 },
-            Ask::Conflicts { key: "a".into() },
-            Ask::Write { key: "a".into(), entry: Entry { base: Some(7), ..some_entry(Some(b"v"), Some(1)) } },
-        ]
-    }
-
-    fn answers() -> Vec<Answer> {
-        let key = Bytes::from_static(b"key");
-        vec![
-            Answer::Stored { newer: 1, wider: 2 },
-            Answer::Found(None),
-            Answer::Found(Some(some_entry(Some(b""), None))),
-            Answer::Digests(vec![(1, 2), (3, u64::MAX)]),
-            Answer::List {
-                listed: vec![Listed { key: key.clone(), version: 4, from: 1, shadow: true }],
-                more: true,
-            },
-            Answer::Fetched(vec![(key, Entry { shadow: true, ..some_entry(None, Some(1)) })]),
-            Answer::OtherNodes,
-            Answer::Standing { floor: 9, doubts: true, is_unused: false },
-            Answer::Rebuilding,
-            Answer::MemberDigest { checkpoint: 7, digest: Some(u64::MAX) },
-            Answer::MemberDigest { checkpoint: 7, digest: None },
-            Answer::Key(None),
-            Answer::Key(Some("key".into())),
-        ]
-    }
-
-    #[test]
-    fn what_is_said_comes_back_and_no_part_of_it_does() {
-        for ask in asks() {
-            for durability in DURABILITIES {
-                let head = Head { durability, ..HEAD };
-                assert_eq!(decode_ask(encode_ask(&head, &ask)), Some((head, ask.clone())));
-            }
-            let bytes = encode_ask(&HEAD, &ask);
-            assert!((0..bytes.len()).all(|end| decode_ask(bytes.slice(..end)).is_none()));
-        }
-        for answer in answers() {
-            let bytes = encode_answer(&answer);
-            assert_eq!(decode_answer(bytes.clone()), Some(answer));
-            assert!((0..bytes.len()).all(|end| decode_answer(bytes.slice(..end)).is_none()));
-        }
-    }
-
-    #[test]
-    fn nobody_keeps_no_copy_or_too_many() {
-        for from in [0, COPIES_MAX + 1] {
-            let ask = Ask::Write { key: Bytes::new(), entry: Entry { from, ..some_entry(None, None) } };
-            assert_eq!(decode_ask(encode_ask(&HEAD, &ask)), None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_ask(Bytes::from(bytes.clone()));
-            let _ = decode_answer(Bytes::from(bytes));
-        }
-
-        #[test]
-        fn changed_bytes_are_read_without_panic(at in any::<usize>(), byte in any::<u8>()) {
-            for ask in asks() {
-                let mut bytes = encode_ask(&HEAD, &ask).to_vec();
-                let at = at % bytes.len();
-                bytes[at] = byte;
-                let _ = decode_ask(bytes.into());
-            }
-            for answer in answers() {
-                let mut bytes = encode_answer(&answer).to_vec();
-                let at = at % bytes.len();
-                bytes[at] = byte;
-                let _ = decode_answer(bytes.into());
-            }
-        }
-    }
-}
+#[path = "wire_tests.rs"]
+mod tests;

@@ -143,6 +143,17 @@ fn a_batch_below_what_was_collected_is_refused() {
     batch.put(&tree, b"k", 70, b"back from the dead", Attributes::default());
     assert!(matches!(store.write(batch, Durability::Buffered), Err(crate::Error::BelowFloor { .. })));
     write(&store, |batch| batch.put(&tree, b"k", 71, b"new", Attributes::default()));
+    // Another copy of the tree knows better.
+    write(&store, |batch| {
+        batch.take_over();
+        batch.put(&tree, b"never deleted", 5, b"old", Attributes::default());
+    });
+    let old =
+        || tree.get(b"never deleted", &View::newest()).unwrap().map(|found| (found.version, found.value));
+    assert_eq!(old(), Some((5, "old".into())));
+    store.flush().unwrap();
+    store.compact().unwrap();
+    assert_eq!(old(), Some((5, "old".into())));
 }
 
 #[test]

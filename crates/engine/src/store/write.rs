@@ -122,7 +122,7 @@ impl Store {
         let bytes = batch.record.len() as u64;
         let (stall, parts, path) = (&shared.stall, &shared.parts, &*shared.path);
         // Before anything is taken: what is refused here costs the others no time.
-        batch.trees.iter().try_for_each(check_tree)?;
+        batch.trees.iter().try_for_each(|tree| check_tree(tree, batch.takes_over))?;
         let first = match admission {
             Admission::Asked => {
                 stall.admit(bytes, parts, path)?;
@@ -177,10 +177,11 @@ impl Store {
     }
 }
 
-fn check_tree(tree: &BatchTree) -> Result<()> {
+fn check_tree(tree: &BatchTree, takes_over: bool) -> Result<()> {
     tree.state.check_exists()?;
     let floor = tree.state.write_floor();
-    if floor > 0 && tree.lowest <= floor {
+    let is_asked = !takes_over || !tree.state.settings.newest_only;
+    if is_asked && floor > 0 && tree.lowest <= floor {
         return Err(Error::BelowFloor { version: tree.lowest, floor });
     }
     Ok(())

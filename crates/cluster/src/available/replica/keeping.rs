@@ -2,7 +2,7 @@
 
 use super::super::conflicts::Siblings;
 use super::*;
-use crate::keys::loser_key;
+use parking_lot::MutexGuard;
 
 /// Locks for the keys of a replica: who keeps losers reads before it writes.
 pub(super) const STRIPES: usize = 64;
@@ -17,15 +17,20 @@ impl Replica {
         self.keeps_losers.load(Relaxed)
     }
 
+    /// Held while losers of a key are read and written.
+    pub(super) fn stripe(&self, key: &[u8]) -> Option<MutexGuard<'_, ()>> {
+        self.stripes.get(usize::from(slot(key)) % STRIPES).map(Mutex::lock)
+    }
+
     /// As `write`, and remembers what the entry, or the one that stands, had not seen.
     pub(super) fn write_beside(
         &self,
         key: &[u8],
         entry: &Entry,
+        why: Why,
         order: &Order,
     ) -> Result<(Answer, Sequence), Refusal> {
-        let stripe = self.stripes.get(usize::from(slot(key)) % STRIPES);
-        let _one = stripe.map(Mutex::lock);
+        let _one = self.stripe(key);
         let (_, tree) = self.tree_of(key)?;
         let found = self.get(key)?;
         let version = found.as_ref().map(|found| {
@@ -45,7 +50,7 @@ impl Replica {
                 batch.put(tree, &beside, version, &siblings.encode(), Attributes::default());
             }
         }
-        self.keep(key, entry, order, version, batch)
+        self.keep(key, entry, why, order, version, batch)
     }
 
     /// An entry with its base, where that is known.
@@ -57,18 +62,27 @@ impl Replica {
         Ok(Entry { base, ..entry })
     }
 
+    /// The entry of a key with its base, and those that were written at the same time.
+    pub(super) fn entries_of(&self, key: &[u8], found: Found) -> Result<Vec<Entry>, Refusal> {
+        let entry = entry_of(found);
+        if !self.keeps_losers() {
+            return Ok(vec![entry]);
+        }
+        let siblings = self.siblings(key)?;
+        let base = siblings.base_of(entry.version);
+        Ok([Entry { base, ..entry }].into_iter().chain(siblings.losers).collect())
+    }
+
     fn siblings(&self, key: &[u8]) -> Result<Siblings, Refusal> {
         let (_, tree) = self.tree_of(key)?;
         let row = tree.get(&loser_key(key), &View::newest())?;
         Ok(row.map_or_else(Siblings::default, |row| Siblings::decode(row.value)))
     }
 
-    /// The entry of a key, and those that were written at the same time.
     pub(super) fn conflicts(&self, key: &Bytes) -> Result<(Answer, Sequence), Refusal> {
         let Some(found) = self.get(key)? else { return Ok((Answer::Fetched(Vec::new()), 0)) };
         let sequence = found.sequence;
-        let mut all = vec![(key.clone(), self.with_base(key, entry_of(found))?)];
-        all.extend(self.siblings(key)?.losers.into_iter().map(|loser| (key.clone(), loser)));
-        Ok((Answer::Fetched(all), sequence))
+        let all = self.entries_of(key, found)?.into_iter().map(|entry| (key.clone(), entry));
+        Ok((Answer::Fetched(all.collect()), sequence))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::available::{end, execute, meet, until};
 use super::*;
-use crate::available::{Ask, Entry, Frame, Operation, Outcome, Shell, Wanted};
+use crate::available::{Ask, Entry, Frame, Operation, Outcome, Shell, Wanted, Why};
 use crate::consistency::Consistency;
 use crate::namespace::Mode;
 use crate::namespaces::{Conflicts, NamespaceSettings};
@@ -127,7 +127,7 @@ fn what_a_write_finds_when_it_is_tried_again_was_written_at_the_same_time() {
                 };
                 let frame = Frame::own(namespace.id(), &shell(node).order());
                 let third = world.node(2).inner.cluster.get().unwrap().me;
-                let ask = Ask::Write { key: key.clone().into(), entry: ahead };
+                let ask = Ask::Write { key: key.clone().into(), entry: ahead, why: Why::Mend };
                 assert!(shell(node).ask(&frame, third, ask).await.is_some());
                 let before = superseded(node);
                 assert_eq!(one(node, namespace, asked, &format!("SET {key} apples")).await, "OK");
