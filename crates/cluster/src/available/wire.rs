@@ -49,6 +49,16 @@ pub(crate) enum Why {
     Move,
 }
 
+impl Why {
+    fn number(self) -> u8 {
+        match self {
+            Why::Client { ack } => ack,
+            Why::Mend => WHY_MEND,
+            Why::Move => WHY_MOVE,
+        }
+    }
+}
+
 /// What it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -136,14 +146,7 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
     to.put_u8(durability.unwrap_or_default() as u8);
     match ask {
         Ask::Write { key, entry, why } => {
-            to.put_slice(&[
-                0,
-                match why {
-                    Why::Client { ack } => *ack,
-                    Why::Mend => WHY_MEND,
-                    Why::Move => WHY_MOVE,
-                },
-            ]);
+            to.put_slice(&[0, why.number()]);
             put_bytes(key, &mut to);
             put_entry(entry, &mut to);
         }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// Threads for the slow work of members.
@@ -110,14 +111,10 @@ impl Cluster {
             let store = cluster.store.clone();
             cluster.pump.run(&store, &mut |pumped| cluster.pumped(&pumped));
         };
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
-        let runtime = runtime.map_err(|error| failed("a runtime", &error))?;
+        let runtime = own_runtime()?;
         let (cluster, node) = (Arc::clone(self), Arc::downgrade(inner));
         let shell = move || runtime.block_on(shell::run(cluster, node));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
-        let runtime = runtime.map_err(|error| failed("a runtime", &error))?;
+        let runtime = own_runtime()?;
         let (available, mut stopped) = (Arc::clone(&self.available), self.stopped.subscribe());
         let (handle, settling, store) =
             (runtime.handle().clone(), Arc::clone(&self.available), self.store.clone());
@@ -245,6 +242,14 @@ fn start_control(
     let thread = spawn("control", run)?;
     let control = started.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")));
     Ok((control.map_err(|error| failed("the control plane", &error))?, thread))
+}
+
+/// A runtime for one of the shell's threads. Whoever lets go of the node last, on a thread for what blocks, does not wait for that thread's end: it
+/// waits for him.
+fn own_runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1).on_thread_start(|| OURS.set(true));
+    builder.build().map_err(|error| failed("a runtime", &error))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
