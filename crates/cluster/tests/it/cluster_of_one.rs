@@ -48,9 +48,8 @@ fn a_cluster_of_one_does_over_shards_what_a_node_alone_does() {
         let local = Held { local: true, replicas: 0 };
         assert_eq!(client.node.held(&client.session, local, Some(PATIENCE)).await, local);
         // What was acknowledged is there after a restart, whole.
-        drop((client, world.nodes[0].take()));
-        let listener = PeerListener::bind(world.addresses[0]).unwrap();
-        world.nodes[0] = Some(world.open(0, listener));
+        drop(client);
+        world.restart(0).await;
         let mut client = world.client(0);
         assert_eq!(
             client.call("MGET a f g h").await,

@@ -21,9 +21,20 @@ impl World {
         self.nodes.push(Some(node));
     }
 
-    fn restart(&mut self, number: usize) {
+    /// Stops a node, and starts it on its port. Meanwhile that may belong to somebody's outgoing connection: it is given back.
+    pub(crate) async fn restart(&mut self, number: usize) {
         drop(self.nodes[number].take());
-        let listener = PeerListener::bind(self.addresses[number]).unwrap();
+        let listen = async {
+            loop {
+                match PeerListener::bind(self.addresses[number]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                        tokio::task::yield_now().await;
+                    }
+                    bound => return bound.unwrap(),
+                }
+            }
+        };
+        let listener = tokio::time::timeout(PATIENCE, listen).await.expect("the port is free again");
         self.nodes[number] = Some(self.open(number, listener));
     }
 
@@ -163,7 +174,7 @@ fn a_store_that_had_company_goes_on_by_groups() {
             assert_eq!(client.call(&format!("SET k{key} {key}")).await, Reply::Ok);
         }
         drop(client);
-        world.restart(0);
+        world.restart(0).await;
         let mut client = world.client(0);
         assert_eq!(client.call("MSET k0 new k1 new").await, Reply::Ok, "it is alone still");
         world.grow();
@@ -173,7 +184,7 @@ fn a_store_that_had_company_goes_on_by_groups() {
                 assert_eq!(client.call(&format!("SET k{key} {round}")).await, Reply::Ok);
             }
             drop(client);
-            world.restart(round % 2);
+            world.restart(round % 2).await;
             client = world.client(0);
             while client.call("GET k0").await != Reply::bulk("new") {}
         }
