@@ -58,7 +58,7 @@ impl Not {
 
 /// What was read from the disk for commands that needed it. Never dropped under the latch, which it takes.
 #[derive(Default)]
-struct Warm {
+pub(super) struct Warm {
     epoch: Epoch,
     keys: Fetched,
     record: Option<(Option<Found>, Interest)>,
@@ -66,16 +66,18 @@ struct Warm {
 }
 
 /// What is to be read from the disk.
-enum Cold {
+pub(super) enum Cold {
     Keys(Vec<WantedKey>),
     Record(Tree, Interest),
     Look(Box<Looking>),
 }
 
-struct Round {
-    done: Vec<Evaluated>,
-    under_way: UnderWay,
-    cold: Option<(Epoch, Cold)>,
+/// What came of commands that were looked at once.
+pub(super) struct Round {
+    pub(super) done: Vec<Evaluated>,
+    pub(super) under_way: UnderWay,
+    /// What the first one that is not done needs of the disk.
+    pub(super) cold: Option<(Epoch, Cold)>,
 }
 
 impl Leader for Member {
@@ -93,47 +95,6 @@ impl Leader for Member {
 }
 
 impl Here<'_> {
-    /// Executes commands one by one. `id`: of the first of them that writes.
-    pub(super) async fn commands(&self, list: &[Command<'_>], id: Option<&[u8]>) -> Answer {
-        let key = id.map(record_key);
-        let named = key.as_deref().zip(list.iter().position(|(spec, _)| spec.is_write()));
-        let (mut warm, mut rounds, mut done) = (Warm::default(), Vec::new(), 0);
-        let mut after = None;
-        while let Some(rest) = list.get(done..).filter(|rest| !rest.is_empty()) {
-            let named = named.and_then(|(key, at)| Some((at.checked_sub(done)?, key)));
-            let round = match self.round(rest, named, after, &warm) {
-                Ok(round) => round,
-                Err(not) if done == 0 => return not.answer(list.len()),
-                Err(_) => break,
-            };
-            done += round.done.len();
-            after = round.under_way.last().or(after);
-            let goes_on = round.under_way.whole;
-            let (cold, advanced) = (round.cold, !round.done.is_empty());
-            rounds.push((round.done, round.under_way));
-            if !goes_on {
-                break;
-            }
-            if let Some((epoch, cold)) = cold {
-                warm = match self.warm_up(epoch, cold, warm, advanced).await {
-                    Ok(warm) => warm,
-                    Err(error) => {
-                        rounds.push((vec![Evaluated { reply: error, item: None }], self.nothing()));
-                        break;
-                    }
-                };
-            }
-        }
-        let (mut all, mut kept) = (Vec::with_capacity(list.len()), OpId::ZERO);
-        for (evaluated, under_way) in rounds {
-            let fates = self.settle(under_way).await;
-            kept = kept.max(fates.kept);
-            all.extend(evaluated.into_iter().map(|done| fates.of(done)));
-        }
-        all.resize(list.len(), Said::Again);
-        Answer::Said { last: kept.version(), all }
-    }
-
     /// Executes commands as one.
     pub(super) async fn transaction(
         &self,
@@ -297,12 +258,15 @@ impl Here<'_> {
         })
     }
 
-    fn round(
+    /// Executes commands until one needs the disk. `after`: the item before them, in the order of the connection. `end_of`: how far those go that
+    /// come from the same connection as the one at a place.
+    pub(super) fn round(
         &self,
         rest: &[Command<'_>],
         named: Option<(usize, &[u8])>,
         after: Option<OpId>,
         warm: &Warm,
+        end_of: &dyn Fn(usize) -> usize,
     ) -> Result<Round, Not> {
         self.at_leader(|member, fetching, now, out| {
             if rest.iter().any(|(spec, _)| spec.is_write()) {
@@ -315,7 +279,7 @@ impl Here<'_> {
             let done = commanded.done;
             let under_way = self.submit(member, fetching, commanded.items, commanded.rests, after, now, out);
             let cold = commanded.stopped.and_then(|stopped| {
-                let wanted = wanted_keys(rest.get(done.len()..).unwrap_or_default());
+                let wanted = wanted_keys(rest.get(done.len()..end_of(done.len())).unwrap_or_default());
                 self.cold(member, fetching, &stopped, &wanted, named.map(|(_, named)| named.key))
             });
             Ok(Round { done, under_way, cold: cold.map(|cold| (epoch, cold)) })
@@ -398,7 +362,13 @@ impl Here<'_> {
     }
 
     /// Reads from the disk, on a thread that may wait for it. `advanced`: what was read before was for other commands.
-    async fn warm_up(&self, epoch: Epoch, cold: Cold, mut warm: Warm, advanced: bool) -> Result<Warm, Reply> {
+    pub(super) async fn warm_up(
+        &self,
+        epoch: Epoch,
+        cold: Cold,
+        mut warm: Warm,
+        advanced: bool,
+    ) -> Result<Warm, Reply> {
         let gone =
             |error: &dyn std::fmt::Display| Reply::Error(ErrorReply::new(format!("ERR storage: {error}")));
         if warm.epoch != epoch {

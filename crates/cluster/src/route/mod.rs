@@ -5,6 +5,7 @@ mod asks;
 mod attempt;
 mod bytes;
 mod codec;
+mod commands;
 mod door;
 mod first;
 mod here;

@@ -2,7 +2,8 @@
 //! them in one turn. Those that only read go apart from those that write: they need not wait for what is written at the same time.
 
 use super::asks::Asks;
-use super::codec::Answer;
+use super::codec::{Answer, Said};
+use super::commands::Begun;
 use super::here::Here;
 use super::join::Boxed;
 use crate::execute::group::Command;
@@ -96,37 +97,102 @@ async fn execute_all(node: Node, at: usize) {
         .collect();
     let words: Vec<Vec<&[u8]>> = asks.iter().map(|(asks, _)| asks.words()).collect();
     let groups = grouped(&node, &asks, &words, &mut replies);
-    let here = |group: &Group<'_>| {
-        let Group { shard, namespace, until, .. } = *group;
-        Here { node: &node, cluster, shard, namespace, until }
-    };
-    let heres: Vec<Here<'_>> = groups.iter().map(here).collect();
-    let mut running: Vec<Option<Boxed<'_, Answer>>> = Vec::with_capacity(groups.len());
-    for (here, group) in heres.iter().zip(&groups) {
-        running.push(Some(Box::pin(here.commands(&group.commands, None))));
-    }
-    poll_fn(|context| cluster.in_turn(|| poll_all(context, &mut running, &groups, &mut replies))).await;
+    let mut running = Running::new();
+    cluster.in_turn(|| {
+        for group in groups {
+            let Group { shard, namespace, until, .. } = group;
+            begin(Here { node: &node, cluster, shard, namespace, until }, group, &mut running, &mut replies);
+        }
+    });
+    poll_fn(|context| cluster.in_turn(|| poll_all(context, &mut running, &mut replies))).await;
 }
 
+/// What is answered: whose asks, which part of them, and how.
+type Answered = Vec<(usize, usize, Answer)>;
+
+/// What has begun and is not done.
+type Running<'w> = Vec<Option<Boxed<'w, Answered>>>;
+
 /// Goes on with all that are not done, and hands out what is answered.
-fn poll_all(
-    context: &mut Context<'_>,
-    running: &mut [Option<Boxed<'_, Answer>>],
-    groups: &[Group<'_>],
-    replies: &mut [Replies],
-) -> Poll<()> {
+fn poll_all(context: &mut Context<'_>, running: &mut Running<'_>, replies: &mut [Replies]) -> Poll<()> {
     let mut done = Poll::Ready(());
-    for (place, group) in running.iter_mut().zip(groups) {
+    for place in running {
         let Some(future) = place else { continue };
         match future.as_mut().poll(context) {
             Poll::Pending => done = Poll::Pending,
-            Poll::Ready(answer) => {
+            Poll::Ready(answered) => {
                 *place = None;
-                group.hand_out(answer, replies);
+                hand_out(answered, replies);
             }
         }
     }
     done
+}
+
+fn hand_out(answered: Answered, replies: &mut [Replies]) {
+    for (asks, part, answer) in answered {
+        if let Some(replies) = replies.get_mut(asks) {
+            replies.set(part, answer);
+        }
+    }
+}
+
+/// Begins with a group. A connection whose command needs the disk goes on by itself: the others of the group don't wait for it.
+fn begin<'w>(here: Here<'w>, mut group: Group<'w>, running: &mut Running<'w>, replies: &mut [Replies]) {
+    while !group.parts.is_empty() {
+        let mut begun = match here.begin(&group.commands, &|at| group.end_of(at)) {
+            Ok(begun) => begun,
+            Err(not) => return hand_out(group.told(not.answer(group.commands.len())), replies),
+        };
+        let Some(at) = begun.waits_at().filter(|_| group.parts.len() > 1) else {
+            return running.push(Some(Box::pin(finish(here, group, begun))));
+        };
+        let Cut { before, stuck, first, behind } = group.cut(at);
+        let rounds = begun.split();
+        let (tell, told) = oneshot::channel();
+        running.push(Some(Box::pin(async move {
+            let (last, mut said) = here.settled(rounds).await;
+            let of_stuck = said.split_off(before.commands.len().min(said.len()));
+            // The one that waits for it goes with the node.
+            let _ = tell.send((last, of_stuck));
+            before.told(Answer::Said { last, all: said })
+        })));
+        running.push(Some(Box::pin(go_on(here, stuck, first, begun, told))));
+        group = behind;
+    }
+}
+
+async fn finish<'w>(here: Here<'w>, group: Group<'w>, begun: Begun) -> Answered {
+    let answer = match here.finish(&group.commands, begun).await {
+        Ok((last, all)) => Answer::Said { last, all },
+        Err(not) => not.answer(group.commands.len()),
+    };
+    group.told(answer)
+}
+
+/// Executes the commands of one connection from the one on that waits for the disk, `first`. What became of those before is told by who executed them.
+async fn go_on<'w>(
+    here: Here<'w>,
+    stuck: Group<'w>,
+    first: usize,
+    begun: Begun,
+    told: oneshot::Receiver<(u64, Vec<Said>)>,
+) -> Answered {
+    let list = stuck.commands.get(first..).unwrap_or_default();
+    let done = here.finish(list, begun).await;
+    let (mut last, mut all) = told.await.unwrap_or_default();
+    // As many as there are, unless nobody told: then it is not known.
+    all.resize(first, Said::Unknown);
+    match done {
+        Err(not) if first == 0 => return stuck.told(not.answer(stuck.commands.len())),
+        Err(_) => {}
+        Ok((higher, said)) => {
+            all.extend(said);
+            last = last.max(higher);
+        }
+    }
+    all.resize(stuck.commands.len(), Said::Again);
+    stuck.told(Answer::Said { last, all })
 }
 
 /// Commands for one shard, of whoever asked for them.
@@ -171,23 +237,61 @@ impl Replies {
     }
 }
 
-impl Group<'_> {
-    fn hand_out(&self, answer: Answer, replies: &mut [Replies]) {
+/// A group around the part whose command waits for the disk.
+struct Cut<'w> {
+    before: Group<'w>,
+    stuck: Group<'w>,
+    /// Which of its commands waits.
+    first: usize,
+    behind: Group<'w>,
+}
+
+impl<'w> Group<'w> {
+    /// Behind which command the part ends that the one at a place belongs to.
+    fn end_of(&self, at: usize) -> usize {
+        let mut end = 0;
+        let ends = self.parts.iter().map(|part| {
+            end += part.commands;
+            end
+        });
+        ends.into_iter().find(|end| *end > at).unwrap_or(self.commands.len())
+    }
+
+    /// Cuts out the part that the command at a place belongs to.
+    fn cut(mut self, at: usize) -> Cut<'w> {
+        let end = self.end_of(at);
+        let behind = self.split_off(end);
+        let start = end - self.parts.last().map_or(0, |part| part.commands);
+        let stuck = self.split_off(start);
+        Cut { before: self, first: at - start, stuck, behind }
+    }
+
+    /// The parts from a command on.
+    fn split_off(&mut self, from: usize) -> Group<'w> {
+        let Group { shard, namespace, writes, until, .. } = *self;
+        let mut start = 0;
+        let kept = self.parts.iter().take_while(|part| {
+            start += part.commands;
+            start <= from
+        });
+        let kept = kept.count();
+        let (commands, parts) = (self.commands.split_off(from), self.parts.split_off(kept));
+        Group { shard, namespace, writes, until, commands, parts }
+    }
+
+    /// What is answered to each part, of the answer to all of them.
+    fn told(&self, answer: Answer) -> Answered {
         let (last, mut all) = match answer {
             Answer::Said { last, all } => (if self.writes { last } else { 0 }, all.into_iter()),
             other => {
-                for PartOf { asks, part, .. } in &self.parts {
-                    replies.get_mut(*asks).into_iter().for_each(|replies| replies.set(*part, other.clone()));
-                }
-                return;
+                return self.parts.iter().map(|part| (part.asks, part.part, other.clone())).collect();
             }
         };
-        for PartOf { asks, part, commands } in &self.parts {
-            let said = all.by_ref().take(*commands).collect();
-            if let Some(replies) = replies.get_mut(*asks) {
-                replies.set(*part, Answer::Said { last, all: said });
-            }
-        }
+        let told = |part: &PartOf| {
+            let all = all.by_ref().take(part.commands).collect();
+            (part.asks, part.part, Answer::Said { last, all })
+        };
+        self.parts.iter().map(told).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod all_keys;
 mod available;
+mod cold;
 mod company;
 mod conflicts;
 mod one_shard;
