@@ -113,7 +113,7 @@ impl Shell {
         let (hints, map) = (Arc::clone(&self.hints), self.control.map());
         let comes_back = move |store| map.state(store) != NodeState::Left;
         if let Err(error) = blocking(move || hints.lock().retain(comes_back)).await {
-            tracing::warn!("hints for nodes that have left stay for now: {error}");
+            tracing::warn!("hints for nodes that have left stay until nodes come or go again: {error}");
         }
     }
 

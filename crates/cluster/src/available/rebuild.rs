@@ -237,7 +237,7 @@ impl Shell {
                 }
                 Ok((_, Moved::Done(all))) => return all,
                 Err(error) => {
-                    tracing::debug!(%error, "entries that others keep stay for now");
+                    tracing::debug!(%error, "entries that others keep stay until the next round");
                     return false;
                 }
             }

@@ -274,7 +274,7 @@ impl Inner {
             }
         };
         if let Err(error) = done {
-            tracing::warn!(?step, %error, "the control plane's voters stay for now");
+            tracing::warn!(?step, %error, "the control plane's voters stay as they are: this is tried again");
         }
     }
 
