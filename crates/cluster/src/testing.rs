@@ -2,7 +2,8 @@
 
 use crate::latch::ShardId;
 use crate::namespace::NamespaceId;
-use kvorum_engine::Clock;
+use kvorum_engine::fs::sim::SimFs;
+use kvorum_engine::{Clock, Parts, Settings, Store, Tree, TreeSettings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -33,4 +34,15 @@ impl Clock for TestClock {
 /// A shard of the first namespace.
 pub(crate) fn shard_id(place: u16) -> ShardId {
     ShardId::of(NamespaceId::ZERO, place)
+}
+
+/// A store with one tree, on a disk that can be made to fail. Nothing happens in it by itself.
+pub(crate) fn store_on(fs: &SimFs, tree: TreeSettings) -> (Store, Tree) {
+    let parts = Parts::new(Arc::new(fs.clone()), TestClock::at(1));
+    let mut settings = Settings::default();
+    settings.background_threads = false;
+    settings.memory_bytes = 8 << 20;
+    let store = Store::open("/data", settings, parts).unwrap();
+    let tree = store.tree("t", tree).unwrap();
+    (store, tree)
 }

@@ -114,18 +114,12 @@ impl Resting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::store_on;
     use kvorum_engine::fs::sim::{Fault, Operation, SimFs};
-    use kvorum_engine::{Attributes, Batch, Parts, Settings, Tree, TreeSettings};
-    use std::sync::Arc;
+    use kvorum_engine::{Attributes, Batch, Tree, TreeSettings};
 
     fn open(fs: &SimFs) -> (Store, Tree) {
-        let parts = Parts::new(Arc::new(fs.clone()), crate::testing::TestClock::at(1));
-        let mut settings = Settings::default();
-        settings.background_threads = false;
-        settings.memory_bytes = 8 << 20;
-        let store = Store::open("/data", settings, parts).unwrap();
-        let tree = store.tree("t", TreeSettings::newest_only()).unwrap();
-        (store, tree)
+        store_on(fs, TreeSettings::newest_only())
     }
 
     fn write(store: &Store, tree: &Tree, number: u64, durability: Durability) -> Rest {

@@ -116,19 +116,12 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::shard_id;
+    use crate::testing::{shard_id, store_on};
     use kvorum_engine::fs::sim::{Fault, Operation, SimFs};
-    use kvorum_engine::{Attributes, Batch, Parts, Settings, Tree, TreeSettings};
-    use std::sync::Arc;
+    use kvorum_engine::{Attributes, Batch, Tree, TreeSettings};
 
     fn open(fs: &SimFs) -> (Store, Tree) {
-        let parts = Parts::new(Arc::new(fs.clone()), crate::testing::TestClock::at(1));
-        let mut settings = Settings::default();
-        settings.background_threads = false;
-        settings.memory_bytes = 8 << 20;
-        let store = Store::open("/data", settings, parts).unwrap();
-        let tree = store.tree("t", TreeSettings::with_history()).unwrap();
-        (store, tree)
+        store_on(fs, TreeSettings::with_history())
     }
 
     fn write(store: &Store, tree: &Tree, version: u64) -> Sequence {

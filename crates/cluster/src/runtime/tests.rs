@@ -224,6 +224,20 @@ async fn shows(node: &Node, key: &[u8], value: &[u8]) {
     }
 }
 
+/// The words of lines.
+fn words<'l>(lines: impl IntoIterator<Item = &'l str>) -> Vec<Vec<&'l [u8]>> {
+    lines.into_iter().map(|line| line.split(' ').map(str::as_bytes).collect()).collect()
+}
+
+/// A buffer of commands, of the words of each.
+fn requests<'w>(namespace: NamespaceId, words: &'w [Vec<&'w [u8]>]) -> Vec<Request<'w>> {
+    let request = |words: &'w Vec<&'w [u8]>| {
+        let args = Args::new(words);
+        Request { namespace, spec: resolve(args).unwrap(), args }
+    };
+    words.iter().map(request).collect()
+}
+
 fn keys(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|number| format!("key:{number}").into_bytes()).collect()
 }

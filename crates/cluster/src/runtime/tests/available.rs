@@ -121,15 +121,8 @@ pub(super) async fn execute(
 ) -> Vec<String> {
     let mut session = Session::new();
     session.consistency = consistency;
-    let words: Vec<Vec<&[u8]>> =
-        lines.iter().map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
-    let requests: Vec<Request<'_>> = words
-        .iter()
-        .map(|words| {
-            let args = Args::new(words);
-            Request { namespace, spec: resolve(args).unwrap(), args }
-        })
-        .collect();
+    let words = words(lines.iter().copied());
+    let requests = requests(namespace, &words);
     let text = |reply: &Reply| match reply {
         Reply::Ok => "OK".to_owned(),
         Reply::Nil => "nil".to_owned(),

@@ -13,15 +13,8 @@ fn run_with_one_reader(test: impl Future<Output = ()>) {
 
 /// One connection's buffer.
 async fn buffer(node: &Node, lines: &str) -> Vec<Reply> {
-    let words: Vec<Vec<&[u8]>> =
-        lines.split(" · ").map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
-    let requests: Vec<Request<'_>> = words
-        .iter()
-        .map(|words| {
-            let args = Args::new(words);
-            Request { namespace: NamespaceId::ZERO, spec: resolve(args).unwrap(), args }
-        })
-        .collect();
+    let words = words(lines.split(" · "));
+    let requests = requests(NamespaceId::ZERO, &words);
     node.serve(&mut Session::new(), &requests).await
 }
 

@@ -9,15 +9,8 @@ use crate::session::Watched;
 use kvorum_model::Reply;
 
 async fn exec(node: &Node, namespace: NamespaceId, lines: &str) -> Served {
-    let words: Vec<Vec<&[u8]>> =
-        lines.split(" · ").map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
-    let requests: Vec<Request<'_>> = words
-        .iter()
-        .map(|words| {
-            let args = Args::new(words);
-            Request { namespace, spec: resolve(args).unwrap(), args }
-        })
-        .collect();
+    let words = words(lines.split(" · "));
+    let requests = requests(namespace, &words);
     node.serve_transaction(&mut Session::new(), &requests, &Watched::new()).await
 }
 
