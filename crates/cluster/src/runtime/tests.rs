@@ -65,12 +65,24 @@ impl World {
 
     fn open_with(&self, number: usize, listener: PeerListener, bootstrap: Bootstrap) -> Node {
         let mut settings = settings(&self.dir, number, listener, bootstrap);
-        let mut parts = NodeParts::real().unwrap();
-        if let Some(disk) = self.disks.get(&number) {
+        let disk = self.disks.get(&number);
+        if disk.is_some() {
             settings.data_dir = format!("/n{number}").into();
-            parts.storage = Parts::new(Arc::new(disk.clone()), Arc::new(SystemClock::new()));
         }
-        Node::open_with(settings, parts).unwrap()
+        let begun = moments::now();
+        loop {
+            let mut parts = NodeParts::real().unwrap();
+            if let Some(disk) = disk {
+                parts.storage = Parts::new(Arc::new(disk.clone()), Arc::new(SystemClock::new()));
+            }
+            // A thread of the node that was here before may have been the last to let go of it, and is about to end it.
+            match Node::open_with(settings.clone(), parts) {
+                Err(error) if error.to_string().contains("is in use") && within_patience(begun) => {
+                    std::thread::yield_now();
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     fn open_as(&mut self, number: usize, bootstrap: Bootstrap) {

@@ -1,6 +1,6 @@
 //! A cluster of one node: others may join it, and until then it does what a node alone does.
 
-use crate::cluster::{Client, PATIENCE, World, list, run, text};
+use crate::world::{Client, PATIENCE, World, list, run, text};
 use kvorum_cluster::backup::{receive, restore};
 use kvorum_cluster::{
     Bootstrap, ClusterSettings, ClusterStatus, Held, NamespaceId, Node, NodeParts, NodeSettings,
@@ -49,7 +49,7 @@ fn a_cluster_of_one_does_over_shards_what_a_node_alone_does() {
         assert_eq!(client.node.held(&client.session, local, Some(PATIENCE)).await, local);
         // What was acknowledged is there after a restart, whole.
         drop(client);
-        world.restart(0).await;
+        world.restart(0);
         let mut client = world.client(0);
         assert_eq!(
             client.call("MGET a f g h").await,

@@ -1,6 +1,7 @@
 //! A node that keeps everything alone, until others join it: nothing of what it did is lost or done twice, and from then on groups do it.
 
-use crate::cluster::{Client, PATIENCE, World, code, count, list, number_at, run, text};
+use crate::cluster::{count, number_at};
+use crate::world::{Client, PATIENCE, World, code, list, run, text};
 use kvorum_cluster::{
     Bootstrap, ClusterStatus, Durability, Held, Mode, NamespaceSettings, Node, PeerListener, Request, Served,
     Session, Watched,
@@ -19,23 +20,6 @@ impl World {
         let join = Bootstrap::Join(self.addresses[0].to_string());
         let node = self.open_as(number, listener, join);
         self.nodes.push(Some(node));
-    }
-
-    /// Stops a node, and starts it on its port. Meanwhile that may belong to somebody's outgoing connection: it is given back.
-    pub(crate) async fn restart(&mut self, number: usize) {
-        drop(self.nodes[number].take());
-        let listen = async {
-            loop {
-                match PeerListener::bind(self.addresses[number]) {
-                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                        tokio::task::yield_now().await;
-                    }
-                    bound => return bound.unwrap(),
-                }
-            }
-        };
-        let listener = tokio::time::timeout(PATIENCE, listen).await.expect("the port is free again");
-        self.nodes[number] = Some(self.open(number, listener));
     }
 
     /// Waits until all shards are led and have so many members.
@@ -174,7 +158,7 @@ fn a_store_that_had_company_goes_on_by_groups() {
             assert_eq!(client.call(&format!("SET k{key} {key}")).await, Reply::Ok);
         }
         drop(client);
-        world.restart(0).await;
+        world.restart(0);
         let mut client = world.client(0);
         assert_eq!(client.call("MSET k0 new k1 new").await, Reply::Ok, "it is alone still");
         world.grow();
@@ -184,7 +168,7 @@ fn a_store_that_had_company_goes_on_by_groups() {
                 assert_eq!(client.call(&format!("SET k{key} {round}")).await, Reply::Ok);
             }
             drop(client);
-            world.restart(round % 2).await;
+            world.restart(round % 2);
             client = world.client(0);
             while client.call("GET k0").await != Reply::bulk("new") {}
         }

@@ -21,3 +21,4 @@ mod shard;
 mod threads;
 mod transactions;
 mod upkeep;
+mod world;
