@@ -254,8 +254,9 @@ fn keys(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|number| format!("key:{number}").into_bytes()).collect()
 }
 
+/// What a node began for a request goes on beside the test, which waits at times without giving way: for a folder that such a task holds.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(test);
 }
 
