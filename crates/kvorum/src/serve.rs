@@ -89,6 +89,11 @@ fn explain_bind(error: &BindError) -> String {
 
 /// Ctrl-C stops all of them, twice at once.
 pub(crate) fn stop_on_signals(running: Vec<ShutdownHandle>) -> Result<(), String> {
+    on_signals(move || running.iter().for_each(ShutdownHandle::shutdown))
+}
+
+/// Ctrl-C does this, twice ends the program at once.
+pub(crate) fn on_signals(act: impl Fn() + Send + 'static) -> Result<(), String> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot listen for signals: {error}"))?;
     let watch = move || {
@@ -96,7 +101,7 @@ pub(crate) fn stop_on_signals(running: Vec<ShutdownHandle>) -> Result<(), String
             if earlier > 0 {
                 std::process::exit(EXIT_INTERRUPTED);
             }
-            running.iter().for_each(ShutdownHandle::shutdown);
+            act();
         }
     };
     let spawned = std::thread::Builder::new().name(String::from("signals")).spawn(watch);

@@ -45,15 +45,12 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// Connects as the options say.
-    pub(crate) async fn connect(options: &Options) -> Result<Client, Problem> {
+    /// Connects to that node as the options say.
+    pub(crate) async fn connect(options: &Options, address: &str) -> Result<Client, Problem> {
         let value = workload::value(options.value_bytes, options.seed);
         Ok(match options.protocol {
-            Protocol::Resp => {
-                let (password, namespace) = (options.password.as_deref(), options.namespace.as_deref());
-                Client::Resp(RespClient::connect(&options.address, password, namespace, value).await?)
-            }
-            Protocol::Http => Client::Http(HttpClient::connect(options, value).await?),
+            Protocol::Resp => Client::Resp(RespClient::connect(options, address, value).await?),
+            Protocol::Http => Client::Http(HttpClient::connect(options, address, value).await?),
         })
     }
 

@@ -30,8 +30,12 @@ enum Paths {
 
 impl HttpClient {
     /// Connects.
-    pub(crate) async fn connect(options: &Options, value: Vec<u8>) -> Result<HttpClient, Problem> {
-        let stream = TcpStream::connect(&options.address).await?;
+    pub(crate) async fn connect(
+        options: &Options,
+        address: &str,
+        value: Vec<u8>,
+    ) -> Result<HttpClient, Problem> {
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with the sender; what breaks it is told to whoever waits for an answer.
@@ -43,7 +47,7 @@ impl HttpClient {
         };
         Ok(HttpClient {
             sender,
-            host: options.address.clone(),
+            host: address.to_owned(),
             authorization: options.password.as_ref().map(|secret| format!("Bearer {secret}")),
             paths,
             value: value.into(),

@@ -7,10 +7,14 @@ use super::workload::{Operation, Workload};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// Before a broken connection is made anew.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
+
+/// Whether a run is to end before its time.
+pub(crate) type Ended = watch::Receiver<bool>;
 
 /// All clients of a run.
 pub(crate) struct Run {
@@ -19,6 +23,7 @@ pub(crate) struct Run {
     rate: Option<u64>,
     /// Operations that may still begin.
     left: AtomicI64,
+    ended: Ended,
 }
 
 /// What came of a run.
@@ -28,12 +33,12 @@ pub(crate) struct Outcome {
 }
 
 impl Run {
-    pub(crate) fn new(options: &Options, rate: Option<u64>) -> Arc<Run> {
+    pub(crate) fn new(options: &Options, rate: Option<u64>, ended: &Ended) -> Arc<Run> {
         let left = options.requests.map_or(i64::MAX, |requests| i64::try_from(requests).unwrap_or(i64::MAX));
-        Arc::new(Run { options: options.clone(), rate, left: AtomicI64::new(left) })
+        Arc::new(Run { options: options.clone(), rate, left: AtomicI64::new(left), ended: ended.clone() })
     }
 
-    /// Runs all clients to the end of the run's time or operations.
+    /// Runs all clients to the end of the run's time or operations, or until it is ended.
     pub(crate) fn execute(self: &Arc<Run>) -> Result<Outcome, String> {
         let start = Instant::now();
         let threads = self.options.threads;
@@ -81,9 +86,12 @@ impl Run {
         let mut schedule = Schedule::new(self.rate, options.clients, number, start);
         let mut workload = Workload::new(options, number);
         let mut tally = Tally::new();
-        let mut connection = Some(self.connect().await?);
+        let mut ended = self.ended.clone();
+        let address = self.address(number);
+        let connected = Client::connect(options, address).await;
+        let mut connection = Some(connected.map_err(|problem| format!("cannot load {address}: {problem}"))?);
         let (mut due, mut operations, mut answers) = (Vec::new(), Vec::<Operation>::new(), Vec::new());
-        while self.begin(&mut schedule, end, &mut due).await {
+        while self.begin(&mut schedule, end, &mut ended, &mut due).await {
             let Some(client) = &mut connection else { break };
             operations.clear();
             operations.extend(due.iter().map(|_| workload.next()));
@@ -98,7 +106,7 @@ impl Run {
                 Err(Problem::Refused(why)) => return Err(why),
                 Err(Problem::Broken(_)) => {
                     tally.broke();
-                    connection = self.reconnect(end).await?;
+                    connection = self.reconnect(address, end).await?;
                 }
             }
         }
@@ -106,13 +114,26 @@ impl Run {
     }
 
     /// Waits until something is due; puts when each operation of the next round fell due into `due`. False at the end.
-    async fn begin(&self, schedule: &mut Schedule, end: Instant, due: &mut Vec<Instant>) -> bool {
+    async fn begin(
+        &self,
+        schedule: &mut Schedule,
+        end: Instant,
+        ended: &mut Ended,
+        due: &mut Vec<Instant>,
+    ) -> bool {
         due.clear();
+        if *ended.borrow() {
+            return false;
+        }
         if schedule.next().is_some_and(|next| next >= end) {
             return false;
         }
         if let Some(next) = schedule.next() {
-            sleep_until(next).await;
+            tokio::select! {
+                biased;
+                () = sleep_until(next) => {}
+                _ = ended.wait_for(|ended| *ended) => return false,
+            }
         }
         let now = Instant::now();
         while (due.len() as u64) < self.options.pipeline && now < end && self.left.fetch_sub(1, Relaxed) > 0 {
@@ -127,20 +148,21 @@ impl Run {
         !due.is_empty()
     }
 
-    async fn connect(&self) -> Result<Client, String> {
-        let address = &self.options.address;
-        Client::connect(&self.options).await.map_err(|problem| format!("cannot load {address}: {problem}"))
+    /// The node of that client.
+    fn address(&self, number: u64) -> &str {
+        let place = usize::try_from(number).unwrap_or_default() % self.options.addresses.len().max(1);
+        self.options.addresses.get(place).map_or("", String::as_str)
     }
 
     /// A new connection, if there is one to be had before the end.
-    async fn reconnect(&self, end: Instant) -> Result<Option<Client>, String> {
+    async fn reconnect(&self, address: &str, end: Instant) -> Result<Option<Client>, String> {
         loop {
             let next = Instant::now() + RECONNECT_AFTER;
-            if next >= end {
+            if next >= end || *self.ended.borrow() {
                 return Ok(None);
             }
             sleep_until(next).await;
-            match Client::connect(&self.options).await {
+            match Client::connect(&self.options, address).await {
                 Ok(client) => return Ok(Some(client)),
                 Err(Problem::Refused(why)) => return Err(why),
                 Err(Problem::Broken(_)) => {}

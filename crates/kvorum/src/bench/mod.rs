@@ -10,8 +10,9 @@ mod workload;
 
 pub(crate) use options::{Options, command};
 
-use load::{Outcome, Run};
+use load::{Ended, Outcome, Run};
 use options::{Protocol, Ramp};
+use tokio::sync::watch;
 
 /// A step whose rate falls below this share of what was asked for has passed the breaking point.
 const KEPT_SHARE_MIN: f64 = 0.95;
@@ -21,11 +22,12 @@ const STEPS_MAX: u64 = 1000;
 
 /// Runs the load and prints what came of it.
 pub(crate) fn bench(options: &Options) -> Result<(), String> {
+    let ended = end_on_signals()?;
     println!("{}", describe(options));
     if let Some(ramp) = options.ramp {
-        return climb(options, ramp);
+        return climb(options, ramp, &ended);
     }
-    let Outcome { tally, took } = Run::new(options, options.rate).execute()?;
+    let Outcome { tally, took } = Run::new(options, options.rate, &ended).execute()?;
     print!("{}", tally.table(took)?);
     if tally.operations() == 0 && tally.failures() > 0 {
         return Err(String::from("nothing was carried out"));
@@ -33,12 +35,15 @@ pub(crate) fn bench(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn climb(options: &Options, ramp: Ramp) -> Result<(), String> {
+fn climb(options: &Options, ramp: Ramp, ended: &Ended) -> Result<(), String> {
     println!("   asked/s   done/s   p50 ms   p99 ms p99.9 ms   errors");
     let mut kept = None;
     for step in 0..STEPS_MAX {
         let rate = ramp.start.saturating_add(ramp.step.saturating_mul(step));
-        let Outcome { tally, took } = Run::new(options, Some(rate)).execute()?;
+        let Outcome { tally, took } = Run::new(options, Some(rate), ended).execute()?;
+        if *ended.borrow() {
+            break;
+        }
         let done = tally.operations() as f64 / took.as_secs_f64().max(f64::EPSILON);
         let millis = |percent| tally.percentile(percent).map(|time| time.as_secs_f64() * 1000.0);
         let (p50, p99, p999) = (millis(50.0)?, millis(99.0)?, millis(99.9)?);
@@ -59,12 +64,25 @@ fn climb(options: &Options, ramp: Ramp) -> Result<(), String> {
         }
         kept = Some(rate);
     }
-    println!("no breaking point in {STEPS_MAX} steps: start higher, or take larger steps");
+    if *ended.borrow() {
+        println!("no breaking point before it was ended");
+    } else {
+        println!("no breaking point in {STEPS_MAX} steps: start higher, or take larger steps");
+    }
     Ok(())
 }
 
+/// Becomes true when a signal asks for the end; a second one doesn't wait for it.
+fn end_on_signals() -> Result<Ended, String> {
+    let (sender, ended) = watch::channel(false);
+    crate::serve::on_signals(move || {
+        sender.send_replace(true);
+    })?;
+    Ok(ended)
+}
+
 fn describe(options: &Options) -> String {
-    let Options { address, clients, threads, pipeline, reads_percent, keys, value_bytes, .. } = options;
+    let Options { clients, threads, pipeline, reads_percent, keys, value_bytes, .. } = options;
     let what = match options.protocol {
         Protocol::Resp => format!("RESP, pipeline {pipeline}"),
         Protocol::Http => String::from("HTTP"),
@@ -75,6 +93,7 @@ fn describe(options: &Options) -> String {
         (None, None) => String::from("closed loop"),
     };
     format!(
-        "{address}: {what}, {clients} clients on {threads} threads, {reads_percent} % reads, {keys} keys, values of {value_bytes} bytes, {pace}"
+        "{}: {what}, {clients} clients on {threads} threads, {reads_percent} % reads, {keys} keys, values of {value_bytes} bytes, {pace}",
+        options.addresses.join(",")
     )
 }

@@ -36,11 +36,14 @@ pub(crate) struct Ramp {
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) protocol: Protocol,
-    pub(crate) address: String,
+    /// Nodes; clients take turns.
+    pub(crate) addresses: Vec<String>,
     pub(crate) password: Option<String>,
     pub(crate) namespace: Option<String>,
     /// Copies that must answer, and copies that are asked, in an available namespace over HTTP.
     pub(crate) quorum: Option<(u64, u64)>,
+    /// `CONSISTENCY READ`'s word, if the default of the namespace is not wanted.
+    pub(crate) read: Option<String>,
     pub(crate) clients: u64,
     pub(crate) threads: u64,
     pub(crate) pipeline: u64,
@@ -67,7 +70,9 @@ pub(crate) fn command() -> clap::Command {
             "Closed loop (default): every client sends the next command when the answer is there.\n\
              Open loop (--rate, --ramp): commands fall due at fixed times, and latency counts from then on, so that a node that stalls \
              is not asked less meanwhile. Times are exact to a millisecond.\n\
-             Example: kvorum bench http --get 0 --ramp 2000:2000 --until-p99 20",
+             Ctrl-C ends a run early and tells what came of it until then.\n\
+             Examples: kvorum bench http --get 0 --ramp 2000:2000 --until-p99 20\n          \
+             kvorum bench --nodes 10.0.0.1:6379,10.0.0.2:6379,10.0.0.3:6379 --get 100 --read follower",
         )
         .arg(
             Arg::new("protocol")
@@ -100,6 +105,12 @@ fn load_flags() -> Vec<Arg> {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     vec![
+        optional(
+            "nodes",
+            "ADDR,…",
+            "Nodes that the clients are spread over, instead of the one of --resp or --http",
+        )
+        .value_delimiter(','),
         number("clients", "N", "50", CLIENTS_MAX, "Connections"),
         number("threads", "N", "1", 64, "Threads of the load generator"),
         number("pipeline", "N", "1", PIPELINE_MAX, "Commands that a client sends at once (RESP)"),
@@ -130,6 +141,11 @@ fn data_flags() -> Vec<Arg> {
             .value_name("ACK/FROM")
             .value_parser(parse_quorum)
             .help("ack and from of /v0/entity"),
+        Arg::new("read")
+            .long("read")
+            .value_name("MODE")
+            .value_parser(["leader", "follower", "stale"])
+            .help("How a strong namespace is read (RESP) [default: as the namespace says]"),
         Arg::new("get")
             .long("get")
             .value_name("PERCENT")
@@ -183,14 +199,18 @@ impl Options {
     ) -> Result<Options, String> {
         let number = |name: &str| matches.get_one::<u64>(name).copied().unwrap_or_default();
         let is_http = matches.get_one::<String>("protocol").is_some_and(|name| name == "http");
-        let address =
-            if is_http { http.ok_or("HTTP is off in the settings: say --http ADDR")? } else { resp };
+        let addresses = match matches.get_many::<String>("nodes") {
+            Some(nodes) => nodes.cloned().collect(),
+            None if is_http => vec![http.ok_or("HTTP is off in the settings: say --http ADDR")?.to_owned()],
+            None => vec![resp.to_owned()],
+        };
         let options = Options {
             protocol: if is_http { Protocol::Http } else { Protocol::Resp },
-            address: address.to_owned(),
+            addresses,
             password,
             namespace: matches.get_one::<String>("namespace").cloned(),
             quorum: matches.get_one::<(u64, u64)>("quorum").copied(),
+            read: matches.get_one::<String>("read").cloned(),
             clients: number("clients"),
             threads: number("threads").min(number("clients")),
             pipeline: number("pipeline"),
@@ -219,6 +239,9 @@ impl Options {
         if self.quorum.is_some() && (self.protocol == Protocol::Resp || self.namespace.is_some()) {
             return Err(String::from("--quorum is for /v0/entity: bench http, without --namespace"));
         }
+        if self.read.is_some() && self.protocol == Protocol::Http {
+            return Err(String::from("--read is for connections of the Redis protocol: bench resp"));
+        }
         Ok(())
     }
 }
@@ -240,6 +263,8 @@ mod tests {
             &["http", "--pipeline", "4"][..],
             &["resp", "--quorum", "2/3"],
             &["http", "--quorum", "3/2"],
+            &["http", "--read", "follower"],
+            &["resp", "--read", "elsewhere"],
             &["http", "--quorum", "0/2"],
             &["--ramp", "100"],
             &["--ramp", "0:5"],
@@ -256,10 +281,15 @@ mod tests {
     #[test]
     fn what_was_said_is_taken() {
         let options = parse(&["http", "--quorum", "2/3", "--ramp", "100:50", "--until-p99", "20"]).unwrap();
-        assert_eq!((options.address.as_str(), options.quorum), ("127.0.0.1:2", Some((2, 3))));
+        assert_eq!((options.addresses, options.quorum), (vec![String::from("127.0.0.1:2")], Some((2, 3))));
         let ramp = Ramp { start: 100, step: 50, until_p99: Duration::from_millis(20) };
         assert_eq!(options.ramp, Some(ramp));
         let options = parse(&["--threads", "8", "--clients", "3"]).unwrap();
         assert_eq!((options.threads, options.protocol), (3, Protocol::Resp), "no thread without a client");
+        let options = parse(&["--nodes", "a:1,b:2", "--read", "follower"]).unwrap();
+        assert_eq!(
+            (options.addresses.join(" "), options.read.as_deref()),
+            (String::from("a:1 b:2"), Some("follower"))
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! A client of the Redis protocol that only counts: it finds where replies end and which are errors.
 
 use super::client::{Answer, Problem};
+use super::options::Options;
 use super::workload::{Operation, key_name};
 use std::io::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,19 +19,20 @@ pub(crate) struct RespClient {
 }
 
 impl RespClient {
-    /// Connects, gives the password and selects the namespace.
+    /// Connects, gives the password, selects the namespace and says how to read.
     pub(crate) async fn connect(
+        options: &Options,
         address: &str,
-        password: Option<&str>,
-        namespace: Option<&str>,
         value: Vec<u8>,
     ) -> Result<RespClient, Problem> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut client = RespClient { stream, value, sent: Vec::new(), received: Vec::new() };
-        for (command, word) in [("AUTH", password), ("SELECT", namespace)] {
+        let Options { password, namespace, read, .. } = options;
+        for (command, word) in [("AUTH", password), ("SELECT", namespace), ("CONSISTENCY READ", read)] {
             let Some(word) = word else { continue };
-            push(&mut client.sent, &[command.as_bytes(), word.as_bytes()])?;
+            let words: Vec<_> = command.split(' ').chain([word.as_str()]).map(str::as_bytes).collect();
+            push(&mut client.sent, &words)?;
             let mut answers = Vec::new();
             client.exchange(1, &mut answers).await?;
             if let Some(Answer::Error(error)) = answers.pop() {
@@ -93,7 +95,7 @@ fn push(into: &mut Vec<u8>, words: &[&[u8]]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The first reply in `bytes` and its length, if all of it is there. Of aggregates there are none among what is asked.
+/// The first reply in `bytes` and its length, if all of it is there. An array counts as done, whatever is in it.
 fn reply(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Problem> {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
     let line = bytes.get(1..end).unwrap_or_default();
@@ -113,6 +115,18 @@ fn reply(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Problem> {
             let whole = end + 2 + length + 2;
             Ok((bytes.len() >= whole).then_some((Answer::Done, whole)))
         }
+        Some(b'*') => {
+            let count: usize =
+                text().parse().map_err(|_| Problem::Broken(format!("an array of {}", text())))?;
+            let mut whole = end + 2;
+            for _ in 0..count {
+                let Some((_, length)) = reply(bytes.get(whole..).unwrap_or_default())? else {
+                    return Ok(None);
+                };
+                whole += length;
+            }
+            Ok(Some((Answer::Done, whole)))
+        }
         _ => Err(Problem::Broken(String::from("the node does not speak RESP"))),
     }
 }
@@ -129,6 +143,11 @@ mod tests {
         }
         assert!(matches!(reply(whole), Ok(Some((Answer::Done, 9)))));
         assert!(matches!(reply(b"$-1\r\n"), Ok(Some((Answer::Missing, 5)))));
+        let array = b"*2\r\n$3\r\nabc\r\n:7\r\n+OK\r\n";
+        for cut in 0..17 {
+            assert!(reply(&array[..cut]).unwrap().is_none(), "{cut}");
+        }
+        assert!(matches!(reply(array), Ok(Some((Answer::Done, 17)))));
         let Ok(Some((Answer::Error(error), 16))) =
             reply(b"-UNKNOWN no one\r\n").map(|r| r.map(|(a, n)| (a, n - 1)))
         else {
