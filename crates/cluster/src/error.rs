@@ -47,6 +47,12 @@ pub enum Error {
     /// There is a namespace of this name already.
     #[error("there is a namespace {0} already")]
     Exists(String),
+    /// There is no node of this name; the message names those that there are.
+    #[error("{0}")]
+    NoNode(String),
+    /// As the cluster stands now it would lose something, or can't be done: the message says what.
+    #[error("{0}")]
+    NotNow(String),
     /// An available namespace can't do this.
     #[error("needs a strong namespace")]
     NeedsStrong,
@@ -69,6 +75,8 @@ impl Error {
             | Error::Invalid(_)
             | Error::NoNamespace(_)
             | Error::Exists(_)
+            | Error::NoNode(_)
+            | Error::NotNow(_)
             | Error::NeedsStrong => format!("ERR {self}"),
             Error::Storage(_) => format!("ERR storage: {self}"),
         }

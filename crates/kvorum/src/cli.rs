@@ -2,6 +2,7 @@
 
 use crate::bench;
 use crate::namespaces::Action;
+use crate::nodes::OnNode;
 use crate::playground::NODES_MAX;
 use crate::settings::{CONFIG_VARIABLE, Sources, TABLE};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Namespace { sources: Sources, action: Action },
     /// Tell how a cluster stands.
     ClusterStatus { sources: Sources, shards: bool },
+    /// Let a node of a cluster rest.
+    OnNode { sources: Sources, command: OnNode },
     /// Compare the replicas of a cluster.
     ClusterVerify(Sources),
     /// A cluster in one process.
@@ -75,11 +78,14 @@ pub(crate) fn parse() -> Command {
             Command::Namespace { sources: sources(matches), action: Action::of(word, matches) }
         }
         Some(("cluster", matches)) => {
-            if let Some(matches) = matches.subcommand_matches("verify") {
-                return Command::ClusterVerify(sources(matches));
+            let (word, matches) = matches.subcommand().unwrap_or(("status", matches));
+            match OnNode::of(word, matches) {
+                Some(command) => Command::OnNode { sources: sources(matches), command },
+                None if word == "verify" => Command::ClusterVerify(sources(matches)),
+                None => {
+                    Command::ClusterStatus { sources: sources(matches), shards: matches.get_flag("shards") }
+                }
             }
-            let matches = matches.subcommand_matches("status").unwrap_or(matches);
-            Command::ClusterStatus { sources: sources(matches), shards: matches.get_flag("shards") }
         }
         Some(("playground", matches)) => {
             Command::Playground { nodes: matches.get_one::<u64>("nodes").map_or(3, |nodes| *nodes as usize) }
@@ -158,9 +164,10 @@ fn of_clusters() -> [clap::Command; 3] {
         .args(flags_of(&["http", "requirepass"]))
         .args_override_self(true);
     let cluster = clap::Command::new("cluster")
-        .about("Tell about a cluster")
+        .about("Tell about a cluster, and let nodes rest")
         .subcommand_required(true)
-        .subcommands([status, verify]);
+        .subcommands([status, verify])
+        .subcommands(OnNode::commands(&flags_of(&["http", "requirepass"])));
     let nodes = Arg::new("nodes").long("nodes").value_name("N").default_value("3");
     let nodes = nodes.value_parser(value_parser!(u64).range(1..=NODES_MAX as u64)).help("Number of nodes");
     let playground = clap::Command::new("playground")

@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod meter;
 mod namespaces;
+mod nodes;
 mod playground;
 mod probe;
 mod serve;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         }
         cli::Command::ClusterStatus { sources, shards } => {
             load(&sources).and_then(|settings| status::status(&settings, shards))
+        }
+        cli::Command::OnNode { sources, command } => {
+            load(&sources).and_then(|settings| nodes::on_node(&settings, &command))
         }
         cli::Command::ClusterVerify(sources) => load(&sources).and_then(|settings| verify::verify(&settings)),
         cli::Command::Playground { nodes } => playground::playground(nodes),

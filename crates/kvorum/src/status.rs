@@ -54,8 +54,8 @@ fn show(value: &Value) -> String {
 
 fn node(node: &Value) -> Vec<String> {
     let state = show(&node["state"]);
-    let silent = node["reachable"] == false && state == "up";
-    let state = if silent { "up, but not heard".to_owned() } else { state };
+    let silent = node["reachable"] == false && state != "down";
+    let state = if silent { format!("{state}, but not heard") } else { state };
     let field = |name: &str| match show(&node[name]) {
         empty if empty.is_empty() => "-".to_owned(),
         shown => shown,

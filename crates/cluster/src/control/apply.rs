@@ -137,17 +137,34 @@ impl Map {
     }
 
     fn set_node(&mut self, store: StoreId, from: NodeState, to: NodeState) -> Answer {
-        let Some(row) = self.nodes.get_mut(&store) else {
+        let Some(row) = self.nodes.get(&store) else {
             return refuse(format!("there is no node with the store {store}"));
         };
         if row.state != from || from == to {
             return Ok(Applied::Outdated);
         }
-        if from == NodeState::Left {
-            return refuse(format!("the node `{}` has left for good", row.info.name));
+        let name = &row.info.name;
+        match (from, to) {
+            (NodeState::Left, _) => return refuse(format!("the node `{name}` has left for good")),
+            (NodeState::Leaving, to) if to != NodeState::Left => {
+                return refuse(format!("the node `{name}` is being removed, and can't come back"));
+            }
+            (_, NodeState::Leaving | NodeState::Left) if !self.has_others(store) => {
+                return refuse(format!(
+                    "the node `{name}` is the last one: nobody else can keep what it has"
+                ));
+            }
+            _ => {}
         }
-        row.state = to;
+        if let Some(row) = self.nodes.get_mut(&store) {
+            row.state = to;
+        }
         Ok(Applied::Done)
+    }
+
+    /// Whether another node stays.
+    fn has_others(&self, store: StoreId) -> bool {
+        self.eligible().any(|(other, _)| other != store)
     }
 
     fn create_namespace(&mut self, name: &str, settings: &NamespaceSettings) -> Answer {
@@ -205,7 +222,7 @@ impl Map {
             let shards = row.settings.shards;
             let chosen = placement::first_members(self, id, shards);
             if chosen.iter().any(|(_, members)| members.is_empty()) {
-                return refuse("no node can take a shard now: all drain or have left");
+                return refuse("no node can take a shard now: all have left");
             }
             for (shard, members) in chosen {
                 let register = Register::new(Members::of(&members));

@@ -232,7 +232,26 @@ fn states_change_from_what_they_are() {
     assert_eq!(map.apply(&set(NodeState::Down, NodeState::Up)), Ok(Applied::Outdated));
     assert_eq!(map.apply(&set(NodeState::Up, NodeState::Leaving)), Ok(Applied::Done));
     assert_eq!(map.wanted(0), 2);
+    refused(map.apply(&set(NodeState::Leaving, NodeState::Up)), "can't come back");
     assert_eq!(map.apply(&set(NodeState::Leaving, NodeState::Left)), Ok(Applied::Done));
     refused(map.apply(&set(NodeState::Left, NodeState::Up)), "for good");
     refused(map.apply(&Change::SetNode { store: D, from: NodeState::Up, to: NodeState::Down }), "no node");
+}
+
+#[test]
+fn a_node_that_drains_keeps_its_copies_and_the_last_one_stays() {
+    let mut map = three();
+    let set = |store, from, to| Change::SetNode { store, from, to };
+    assert_eq!(map.apply(&set(A, NodeState::Up, NodeState::Draining)), Ok(Applied::Done));
+    assert_eq!((map.wanted(0), map.eligible().count()), (3, 3));
+    assert_eq!(map.apply(&set(A, NodeState::Draining, NodeState::Up)), Ok(Applied::Done));
+    for store in [A, B] {
+        assert_eq!(map.apply(&set(store, NodeState::Up, NodeState::Leaving)), Ok(Applied::Done));
+    }
+    refused(map.apply(&set(C, NodeState::Up, NodeState::Leaving)), "last one");
+    assert_eq!(
+        map.apply(&set(C, NodeState::Up, NodeState::Draining)),
+        Ok(Applied::Done),
+        "it leads what nobody else can"
+    );
 }

@@ -67,12 +67,25 @@ pub(crate) enum NodeState {
     Up,
     /// Nobody hears it for a while. Its members stay, until the grace ends.
     Down,
-    /// It hands its shards over to others; it keeps what nobody can take.
+    /// An operator wants it to lead nothing. It keeps what it has, serves and forwards.
     Draining,
-    /// As draining; once it keeps nothing it has left.
+    /// An operator takes it out of the cluster: it hands over all that it leads and keeps. There is no way back.
     Leaving,
     /// It will not come back under this store id.
     Left,
+}
+
+impl NodeState {
+    /// How little a node is fit to lead, by its state: of two the one with less leads.
+    pub(crate) fn reluctance(self) -> u8 {
+        match self {
+            NodeState::Up => 0,
+            NodeState::Down => 1,
+            NodeState::Draining => 2,
+            NodeState::Leaving => 3,
+            NodeState::Left => 4,
+        }
+    }
 }
 
 /// A node's row.
@@ -166,9 +179,10 @@ impl Map {
         self.version > 0
     }
 
-    /// Nodes that can be given something to keep, dead ones included as long as they may come back.
+    /// Nodes that stay and keep what they have, dead ones included as long as they may come back.
     pub(crate) fn eligible(&self) -> impl Iterator<Item = (StoreId, &NodeRow)> {
-        let keeps = |row: &NodeRow| matches!(row.state, NodeState::Up | NodeState::Down);
+        let keeps =
+            |row: &NodeRow| matches!(row.state, NodeState::Up | NodeState::Down | NodeState::Draining);
         self.nodes.iter().filter(move |(_, row)| keeps(row)).map(|(store, row)| (*store, row))
     }
 

@@ -1,6 +1,6 @@
 //! Which nodes keep what: by count, and the same on every node that asks.
 
-use super::map::{Map, ShardId};
+use super::map::{Map, NodeState, ShardId};
 use kvorum_sync::StoreId;
 use std::collections::BTreeMap;
 
@@ -18,15 +18,19 @@ pub(crate) fn choose(
     ranked.into_iter().take(count).map(|(_, _, store)| store).collect()
 }
 
-/// The first members of all shards of a namespace.
+/// The first members of all shards of a namespace: nodes that drain only where there are not enough others.
 pub(crate) fn first_members(map: &Map, namespace: u16, shards: u16) -> Vec<(ShardId, Vec<StoreId>)> {
     let mut kept = map.kept();
     let wanted = map.wanted(namespace);
-    let up = || map.eligible().map(|(store, _)| store);
+    let of = |drains: bool| {
+        let fits = move |store: &StoreId| (map.state(*store) == NodeState::Draining) == drains;
+        map.eligible().map(|(store, _)| store).filter(fits)
+    };
     (0..shards)
         .map(|place| {
             let shard = ShardId { namespace, place };
-            let members = choose(shard, up(), &kept, wanted);
+            let mut members = choose(shard, of(false), &kept, wanted);
+            members.extend(choose(shard, of(true), &kept, wanted - members.len()));
             for store in &members {
                 *kept.entry(*store).or_default() += 1;
             }
@@ -67,6 +71,19 @@ mod tests {
             }
             let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
             assert!(most - least <= 1, "{nodes} nodes: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_drain_get_new_shards_only_if_there_are_not_enough_others() {
+        let mut map = map(4);
+        let mut drain =
+            |store: u64| map.nodes.get_mut(&StoreId(store * 1_000_003)).unwrap().state = NodeState::Draining;
+        drain(2);
+        drain(3);
+        for (_, members) in first_members(&map, 0, 16) {
+            let drained = members.iter().filter(|store| map.state(**store) == NodeState::Draining).count();
+            assert_eq!((members.len(), drained), (3, 1));
         }
     }
 

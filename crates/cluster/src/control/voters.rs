@@ -1,4 +1,4 @@
-//! Who votes in the control plane: up to five nodes, an odd number, the living before the dead.
+//! Who votes in the control plane: up to five nodes, an odd number, the living before the dead, and those that drain only if there are not enough others.
 
 use super::detector::View;
 use super::founding::VOTERS_MAX;
@@ -49,16 +49,19 @@ fn choose(
     nodes: &BTreeSet<StoreId>,
     voters: &BTreeSet<StoreId>,
 ) -> BTreeSet<StoreId> {
-    let stays = |store: &StoreId| matches!(map.state(*store), NodeState::Up | NodeState::Down);
+    let stays = |store: &StoreId| !matches!(map.state(*store), NodeState::Leaving | NodeState::Left);
     let silent = |store: &StoreId| view.dead.get(store).map_or(0, |since| view.now.saturating_sub(*since));
     let rank = |store: &StoreId| {
         let (votes, lost) = (voters.contains(store), silent(store) >= REPLACE_AFTER_MICROS);
+        let drains = map.state(*store) == NodeState::Draining;
         // Nobody votes who is not heard now, except those who do already.
         let place = match (votes, lost, view.is_alive(*store)) {
+            (true, false, _) if drains => 3,
+            (false, _, true) if drains => 4,
             _ if *store == me && votes => 0,
             (true, false, _) => 1,
             (false, _, true) => 2,
-            (true, true, _) => 3,
+            (true, true, _) => 5,
             (false, _, false) => return None,
         };
         Some((place, *store))
@@ -118,6 +121,19 @@ mod tests {
         let mut young = spare;
         young.dead.insert(StoreId(3), young.now - REPLACE_AFTER_MICROS + 1);
         assert_eq!(step(&map(4), &young, &nodes, &[1, 2, 3]), None, "it may come back");
+    }
+
+    #[test]
+    fn who_drains_votes_only_if_there_are_not_enough_others() {
+        let drained = |count: u64| {
+            let mut map = map(count);
+            map.nodes.get_mut(&StoreId(1)).unwrap().state = NodeState::Draining;
+            map
+        };
+        let alive = view(&[1, 2, 3, 4], &[]);
+        assert_eq!(step(&drained(3), &alive, &[1, 2, 3], &[1, 2, 3]), None, "three are better than one");
+        let others = Some(VoterStep::Vote(set(&[2, 3, 4])));
+        assert_eq!(step(&drained(4), &alive, &[1, 2, 3, 4], &[1, 2, 3]), others);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The end of a node in order: what it leads goes to others, with nothing left unknown.
+//! What a node leads goes to others, with nothing left unknown: at its end, and when an operator wants it to lead nothing.
 
 use super::Cluster;
-use crate::control::Map;
+use crate::control::{Map, NodeState};
 use crate::latch::ShardId;
 use crate::shard::{MemberInput, MemberRole};
-use kvorum_sync::StepDown;
+use kvorum_sync::{StepDown, StoreId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,30 @@ impl Cluster {
             let writer = place.latch();
             writer.member.as_deref().is_some_and(|member| matches!(member.role(), MemberRole::Leading { .. }))
         })
+    }
+
+    /// Hands over what this node leads, if the map says that it is to lead nothing: whatever has somebody else who stays and can be reached. What
+    /// is under way is settled first.
+    pub(super) fn retire(self: &Arc<Self>, map: &Map) {
+        let state = map.state(self.me);
+        if !matches!(state, NodeState::Draining | NodeState::Leaving) {
+            return;
+        }
+        let stays = |store: &StoreId| {
+            map.state(*store).reluctance() < state.reluctance() && self.transport.is_up(*store)
+        };
+        let has_stayer = |shard: &ShardId| {
+            let row = map.shards.get(shard).filter(|row| row.is_led());
+            row.is_some_and(|row| {
+                // Nominated are those of both lists.
+                row.acting().as_slice().iter().any(|store| stays(store) && row.members().contains(*store))
+            })
+        };
+        for shard in self.open_shards() {
+            if has_stayer(&shard) && self.leads(shard) && self.has_heir(map, shard) {
+                self.step(shard, MemberInput::StepDown(StepDown::Drain));
+            }
+        }
     }
 
     /// Whether a majority of the shard's members would be left without this node.

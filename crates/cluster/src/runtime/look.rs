@@ -76,6 +76,7 @@ impl Cluster {
         let halted = self.halt.lock().is_some();
         self.control.report(&Report::Disk { sync_micros: self.pump.sync_micros(), halted });
         let map = self.control.map();
+        self.retire(&map);
         for shard in self.open_shards() {
             if let Some(report) = self.silent_leader(shard) {
                 self.control.report(&report);

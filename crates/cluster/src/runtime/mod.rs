@@ -16,6 +16,7 @@ mod links;
 mod look;
 mod members;
 mod moments;
+mod nodes;
 mod pump;
 mod reconcile;
 mod shell;
@@ -30,6 +31,7 @@ mod waits;
 #[cfg(test)]
 pub(crate) use links::ControlLinks;
 pub(crate) use moments::now;
+pub use nodes::Nodes;
 pub(crate) use start::store_id;
 pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
 pub(crate) use waits::{Wait, Waits};

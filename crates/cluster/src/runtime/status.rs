@@ -46,7 +46,7 @@ pub struct NodeStatus {
     pub resp_cluster: String,
     /// Its HTTP door; empty: none.
     pub http: String,
-    /// `up`, `down`, `draining`, `leaving`.
+    /// `up`; `down`; `draining`: it is to lead nothing; `leaving`: it is being removed.
     pub state: &'static str,
     /// Whether it votes in the control plane.
     pub votes: bool,
@@ -199,7 +199,7 @@ impl Cluster {
     }
 }
 
-fn state_word(state: NodeState) -> &'static str {
+pub(super) fn state_word(state: NodeState) -> &'static str {
     match state {
         NodeState::Up => "up",
         NodeState::Down => "down",
@@ -209,7 +209,7 @@ fn state_word(state: NodeState) -> &'static str {
     }
 }
 
-fn id(store: StoreId) -> String {
+pub(super) fn id(store: StoreId) -> String {
     format!("{:016x}", store.0)
 }
 

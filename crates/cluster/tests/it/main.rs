@@ -14,6 +14,7 @@ mod crash;
 mod durability;
 mod expiry;
 mod fixture;
+mod leave;
 mod namespaces;
 mod restart;
 mod scan;

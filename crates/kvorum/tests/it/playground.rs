@@ -96,6 +96,37 @@ fn any_node_takes_any_command_by_any_door() {
 }
 
 #[test]
+fn a_node_is_drained_by_any_other() {
+    let ground = Playground::start(3);
+    let on_node = |node: usize, words: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_kvorum"))
+            .arg("cluster")
+            .args(words)
+            .args(["--http", &ground.nodes[node].http.to_string()])
+            .output()
+            .expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.success(), text(&done.stdout), text(&done.stderr))
+    };
+    let (good, said, complaint) = on_node(0, &["drain", "n2"]);
+    assert!(good && said.contains("n2 leads nothing"), "{said} {complaint}");
+    let n2 = &ground.json(2, "/v1/cluster")["nodes"][1];
+    assert_eq!((&n2["name"], &n2["leads"], &n2["members"]), (&"n2".into(), &0.into(), &16.into()));
+    let (good, said, _) = on_node(2, &["status"]);
+    assert!(good && said.contains("n2    draining"), "{said}");
+    let (good, said, _) = on_node(1, &["drain", "n2", "--end"]);
+    assert!(good && said == "n2 is up\n", "{said}");
+    let (good, _, complaint) = on_node(1, &["drain", "n4"]);
+    assert!(
+        !good
+            && complaint
+                .contains("404 Not Found: ERR there is no node `n4` in the cluster; there are n1, n2, n3"),
+        "{complaint}"
+    );
+    assert_eq!(http(ground.nodes[0].http, "PUT /v1/cluster/nodes/n2/drain", &[], b"").status, 405);
+}
+
+#[test]
 fn namespaces_are_those_of_the_cluster() {
     let ground = Playground::start(3);
     let mut clients: Vec<Client> = ground.nodes.iter().map(|doors| Client::connect(doors.resp)).collect();

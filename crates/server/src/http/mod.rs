@@ -3,6 +3,7 @@
 mod backup;
 mod batch;
 mod body;
+mod cluster;
 mod entity;
 mod guard;
 mod json;
@@ -40,7 +41,7 @@ const WRITES_WITHIN: Duration = Duration::from_secs(60);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths that exist, as a 400 names them.
-const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/cluster, /v1/cluster/verify, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
+const PATHS: &str = "/v0/entity, /v0/entities, /v1/ns, /v1/cluster, /v1/cluster/verify, /v1/cluster/nodes, /v1/openapi.json, /v1/backup, /get, /set, /del, /healthz, /readyz, /metrics";
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, local: Arc<Local>) {
@@ -114,20 +115,15 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Ok(response)
         }
-        "/v1/cluster" => {
-            only(&head.method, &[Method::GET])?;
-            cluster(shared)
-        }
-        "/v1/cluster/verify" => {
-            only(&head.method, &[Method::GET])?;
-            verify(shared).await
-        }
         "/healthz" | "/readyz" | "/metrics" => {
             only(&head.method, &[Method::GET, Method::HEAD])?;
             Ok(about(shared, path))
         }
-        _ if below_namespaces(path).is_some() => {
-            namespaces::answer(shared, below_namespaces(path).unwrap_or_default(), &head, body).await
+        _ if below("/v1/cluster", path).is_some() => {
+            cluster::answer(shared, below("/v1/cluster", path).unwrap_or_default(), &head.method).await
+        }
+        _ if below("/v1/ns", path).is_some() => {
+            namespaces::answer(shared, below("/v1/ns", path).unwrap_or_default(), &head, body).await
         }
         _ => Err(Answer::text(StatusCode::BAD_REQUEST, format!("there is no such path; there are {PATHS}"))),
     }
@@ -136,37 +132,9 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Response<B
 /// The description of the API below `/v1`.
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// What follows `/v1/ns`.
-fn below_namespaces(path: &str) -> Option<&str> {
-    path.strip_prefix("/v1/ns").filter(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// How the cluster stands, as this node sees it.
-fn cluster(shared: &Shared) -> Result<Response<Body>, Answer> {
-    let Some(status) = shared.node.cluster_status() else { return Err(alone()) };
-    let status = serde_json::to_value(&status);
-    let status =
-        status.map_err(|error| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(Answer::json(StatusCode::OK, &status).into_response())
-}
-
-/// Compares the replicas of all shards.
-async fn verify(shared: &Shared) -> Result<Response<Body>, Answer> {
-    if !shared.node.is_clustered() {
-        return Err(alone());
-    }
-    let verified = shared.node.verify_cluster().await.map_err(|error| Answer::of(&error).into_json())?;
-    let answer = serde_json::json!({
-        "differing": verified.differing(),
-        "unknown": verified.unknown(),
-        "shards": verified.shards,
-    });
-    Ok(Answer::json(StatusCode::OK, &answer).into_response())
-}
-
-fn alone() -> Answer {
-    let text = "this node is alone: it was started without --peer, --peers and --join";
-    Answer::text(StatusCode::NOT_FOUND, text).into_json()
+/// What follows a part of the API, if the path belongs to it.
+fn below<'p>(part: &str, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix(part).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// How the server is.
@@ -291,8 +259,8 @@ impl Answer {
             Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Invalid(_) | Error::NeedsStrong => StatusCode::BAD_REQUEST,
-            Error::NoNamespace(_) => StatusCode::NOT_FOUND,
-            Error::Exists(_) => StatusCode::CONFLICT,
+            Error::NoNamespace(_) | Error::NoNode(_) => StatusCode::NOT_FOUND,
+            Error::Exists(_) | Error::NotNow(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let text = if matches!(error, Error::TooFew { .. }) { error.to_string() } else { error.resp() };

@@ -61,7 +61,9 @@ impl Round<'_> {
     /// The list without one of too many: the doomed first, then the silent, then whoever keeps most.
     fn without_surplus(&self, shard: ShardId, row: &ShardRow, manager: StoreId) -> Option<Members> {
         let members = row.members();
-        if members.as_slice().len() <= self.map.wanted(shard.namespace) {
+        // A manager that goes is one too many itself: it hands over first.
+        let count = members.as_slice().len() - usize::from(self.is_doomed(manager));
+        if count <= self.map.wanted(shard.namespace) {
             return None;
         }
         let rank = |store: &StoreId| {
@@ -99,7 +101,7 @@ impl Round<'_> {
         Some(Members::of(&[next]))
     }
 
-    /// A node that can take the shard now.
+    /// A node that can take the shard now: one that drains only if there is no other.
     pub(super) fn spare(&mut self, shard: ShardId, row: &ShardRow) -> Option<StoreId> {
         if self.learning.values().sum::<usize>() >= LEARNING_MAX {
             return None;
@@ -111,23 +113,29 @@ impl Round<'_> {
                 && self.view.is_alive(*store)
                 && self.can_take(*store)
         };
-        let candidates = self.map.nodes.keys().copied().filter(free);
-        let chosen = placement::choose(shard, candidates, &self.kept, 1).into_iter().next()?;
+        let of = |drains: bool| {
+            let fits = |store: &StoreId| (self.map.state(*store) == NodeState::Draining) == drains;
+            let candidates = self.map.nodes.keys().copied().filter(free).filter(fits);
+            placement::choose(shard, candidates, &self.kept, 1).into_iter().next()
+        };
+        let chosen = of(false).or_else(|| of(true))?;
         *self.learning.entry(chosen).or_default() += 1;
         *self.kept.entry(chosen).or_default() += 1;
         Some(chosen)
     }
 
     fn can_take(&self, store: StoreId) -> bool {
-        self.map.state(store) == NodeState::Up
+        matches!(self.map.state(store), NodeState::Up | NodeState::Draining)
     }
 
     /// Whether a member is to be replaced: its node goes, or was silent for too long.
     fn is_doomed(&self, store: StoreId) -> bool {
         let silent = self.view.dead.get(&store).map_or(0, |since| self.view.now.saturating_sub(*since));
         match self.map.state(store) {
-            NodeState::Draining | NodeState::Leaving | NodeState::Left => true,
-            NodeState::Up | NodeState::Down => silent >= self.config.replace_after_micros,
+            NodeState::Leaving | NodeState::Left => true,
+            NodeState::Up | NodeState::Down | NodeState::Draining => {
+                silent >= self.config.replace_after_micros
+            }
         }
     }
 }

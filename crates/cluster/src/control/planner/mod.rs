@@ -13,8 +13,8 @@ mod tests;
 
 use super::change::Change;
 use super::detector::View;
-use super::map::{Map, ShardId, ShardRow};
-use kvorum_sync::{Ask, Epoch, Members, StoreId};
+use super::map::{Map, NodeState, ShardId, ShardRow};
+use kvorum_sync::{Ask, Epoch, Members, StepDown, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes of one entry.
@@ -151,8 +151,10 @@ impl Planner {
                 watched.led.get_or_insert(now);
             }
         }
+        let retires = |store: StoreId| matches!(map.state(store), NodeState::Draining | NodeState::Leaving);
         for (store, (_, why)) in view.wants.values().flatten() {
-            if matches!(why, Ask::StepDown(_) | Ask::OddDigest | Ask::Rebuilding) {
+            let by_order = *why == Ask::StepDown(StepDown::Drain) && retires(*store);
+            if !by_order && matches!(why, Ask::StepDown(_) | Ask::OddDigest | Ask::Rebuilding) {
                 self.unfit.insert(*store, now);
             }
         }
@@ -180,7 +182,7 @@ impl Round<'_> {
 
     /// Whether a node is heard and has not left.
     fn is_here(&self, store: StoreId) -> bool {
-        self.view.is_alive(store) && self.map.state(store) != super::map::NodeState::Left
+        self.view.is_alive(store) && self.map.state(store) != NodeState::Left
     }
 
     fn nominate(

@@ -5,7 +5,9 @@
 //! - Its leader is dead, or a majority of its members misses it. **Never** while a majority of its members hears it: that this node does not
 //!   hear it may be this node's trouble.
 //! - The manager does not get to lead.
-//! - Its node drains, or has a disk that is far slower than those of the others.
+//! - Its node has a disk that is far slower than those of the others.
+//!
+//! A node that drains or is removed asks by itself, once nothing that it leads is under way: so nothing ends unknown.
 //!
 //! The more often a shard was nominated without settling, the longer it is left alone.
 
@@ -13,7 +15,7 @@ use super::super::detector::DEAD_AFTER_MICROS;
 use super::super::map::{NodeState, Nomination, ShardId, ShardRow};
 use super::super::placement;
 use super::{Change, Round, Watched};
-use kvorum_sync::{Ask, Epoch, Members, StoreId};
+use kvorum_sync::{Ask, Epoch, Members, StepDown, StoreId};
 
 /// A manager that does not lead after so long is replaced. It would have asked before: Sync gives it two seconds.
 const STUCK_MICROS: u64 = 3_000_000;
@@ -33,8 +35,8 @@ enum Why {
     Higher(Epoch),
     /// Another one, if there is one; above this epoch.
     Another(Epoch),
-    /// Only another one.
-    Drain,
+    /// Another one that stays; if there is none any more, the same one: it takes nothing before there is a new reign. Above this epoch.
+    Drain(Epoch),
     /// Only another one whose store is good.
     SlowDisk,
 }
@@ -60,14 +62,12 @@ impl Round<'_> {
             Why::Higher(_) => before,
             Why::First => self.best(shard, row, None),
             Why::Another(_) => self.best(shard, row, before),
-            Why::Drain | Why::SlowDisk => self
-                .best(shard, row, before)
-                .filter(|best| Some(*best) != before && self.map.state(*best) == NodeState::Up)
-                .filter(|best| why == Why::Drain || !self.unfit.contains_key(best)),
+            Why::Drain(_) => self.heir(shard, row, before).or(before),
+            Why::SlowDisk => self.heir(shard, row, before).filter(|best| !self.unfit.contains_key(best)),
         }?;
         let above = match why {
-            Why::Higher(above) | Why::Another(above) => above,
-            Why::First | Why::Drain | Why::SlowDisk => Epoch::ZERO,
+            Why::Higher(above) | Why::Another(above) | Why::Drain(above) => above,
+            Why::First | Why::SlowDisk => Epoch::ZERO,
         };
         let members = row.members().clone();
         Some(self.nominate(shard, row, above, manager, members))
@@ -104,18 +104,16 @@ impl Round<'_> {
         if let Some((above, why)) = wants.filter(|(above, _)| *above >= last.epoch) {
             return Some(match why {
                 Ask::StaleEpoch | Ask::Serials => Why::Higher(*above),
+                Ask::StepDown(StepDown::Drain) if self.retires(manager) => Why::Drain(*above),
                 _ => Why::Another(*above),
             });
         }
         if self.is_heard(shard, last) {
             let stuck = !last.led && self.view.now.saturating_sub(watched.since) >= STUCK_MICROS;
-            let drains =
-                last.led && matches!(self.map.state(manager), NodeState::Draining | NodeState::Leaving);
             let slow = last.led && self.slow.contains(&manager);
-            return match (stuck, drains, slow) {
-                (true, _, _) => Some(Why::Another(Epoch::ZERO)),
-                (_, true, _) => Some(Why::Drain),
-                (_, _, true) => Some(Why::SlowDisk),
+            return match (stuck, slow) {
+                (true, _) => Some(Why::Another(Epoch::ZERO)),
+                (_, true) => Some(Why::SlowDisk),
                 _ => None,
             };
         }
@@ -160,6 +158,19 @@ impl Round<'_> {
         said.is_some_and(|(epoch, _)| *epoch == last.epoch)
     }
 
+    /// Whether an operator wants the node to lead nothing.
+    fn retires(&self, store: StoreId) -> bool {
+        matches!(self.map.state(store), NodeState::Draining | NodeState::Leaving)
+    }
+
+    /// Another manager than the one before, of a node that rather leads than that one.
+    fn heir(&self, shard: ShardId, row: &ShardRow, before: Option<StoreId>) -> Option<StoreId> {
+        let rank = |store: StoreId| self.map.state(store).reluctance();
+        let best = self.best(shard, row, before)?;
+        let is_better = before.is_none_or(|before| rank(best) < rank(before).max(1));
+        (Some(best) != before && is_better).then_some(best)
+    }
+
     /// The best manager among the members: heard, of a node that stays and whose store is sound, itself hearing a majority; then the furthest
     /// ahead, then the one that manages least. The one before only if there is nobody else.
     fn best(&self, shard: ShardId, row: &ShardRow, before: Option<StoreId>) -> Option<StoreId> {
@@ -173,7 +184,7 @@ impl Round<'_> {
             let managed = self.managed.get(&store).copied().unwrap_or_default();
             (
                 Some(store) == before,
-                self.map.state(store) != NodeState::Up,
+                self.map.state(store).reluctance(),
                 self.unfit.contains_key(&store),
                 !self.hears_majority(store, members),
                 std::cmp::Reverse(ahead(store)),

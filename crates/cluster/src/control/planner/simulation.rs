@@ -9,7 +9,7 @@ use super::super::report::{Beat, Report, Reports};
 use super::{Planner, PlannerConfig};
 use crate::namespace::Mode;
 use crate::namespaces::NamespaceSettings;
-use kvorum_sync::{Ask, Epoch, Members, OpId, StoreId};
+use kvorum_sync::{Ask, Epoch, Members, OpId, StepDown, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
 
 const TICK: u64 = 50_000;
@@ -157,6 +157,14 @@ impl World {
                 } else if majorities && self.now - since >= delay {
                     node.leads.insert(*shard, epoch);
                     node.reports.add(&Report::Led { shard: *shard, epoch }, self.now);
+                    // As a node does that sees in the map that it is to lead nothing, and that somebody else could.
+                    let retires = matches!(map.state(*store), NodeState::Draining | NodeState::Leaving);
+                    let reluctance = |of: &StoreId| map.state(*of).reluctance();
+                    let heir = |other: &StoreId| reluctance(other) < reluctance(store);
+                    if retires && last.membership.new.as_slice().iter().any(heir) {
+                        let why = Ask::StepDown(StepDown::Drain);
+                        node.reports.add(&Report::Wants { shard: *shard, above: epoch, why }, self.now);
+                    }
                     for learner in &learners {
                         let ready = Report::LearnerReady { shard: *shard, epoch, store: *learner };
                         node.reports.add(&ready, self.now);
@@ -271,7 +279,7 @@ impl World {
             .filter(|store| self.state.map.state(*store) != NodeState::Left)
             .collect();
         let Some(&store) = self.random.choice(&stores) else { return };
-        match self.random.u8(0..13) {
+        match self.random.u8(0..15) {
             0..5 if self.is_alive(store) => {
                 let node = self.nodes.get_mut(&store).expect("it is there");
                 node.alive = false;
@@ -287,9 +295,22 @@ impl World {
                 let slow = if self.random.bool() { SLOW_SYNC } else { QUICK_SYNC };
                 self.nodes.get_mut(&store).into_iter().for_each(|node| node.sync_micros = slow);
             }
+            13 if self.state.map.state(store) == NodeState::Up => {
+                self.apply(vec![Change::SetNode { store, from: NodeState::Up, to: NodeState::Draining }]);
+            }
+            14 if self.state.map.state(store) == NodeState::Draining => {
+                self.apply(vec![Change::SetNode { store, from: NodeState::Draining, to: NodeState::Up }]);
+            }
             // The raft leader changes: what damped is forgotten.
             _ => self.planner = Planner::new(self.planner.config.clone()),
         }
+    }
+
+    fn end_drains(&mut self) {
+        let (from, to) = (NodeState::Draining, NodeState::Up);
+        let drained = self.state.map.nodes.iter().filter(|(_, row)| row.state == from);
+        let ends = drained.map(|(store, _)| Change::SetNode { store: *store, from, to }).collect();
+        self.apply(ends);
     }
 
     fn join(&mut self, replaces: Option<StoreId>) {
@@ -314,6 +335,9 @@ impl World {
                 let down: Vec<StoreId> =
                     self.nodes.iter().filter(|(_, node)| !node.alive).map(|(store, _)| *store).collect();
                 down.into_iter().for_each(|store| self.restart(store));
+                if self.random.bool() {
+                    self.end_drains();
+                }
                 // One disk may stay slow: then its node leads nothing, where another one can.
                 let slow = self.random.choice(self.nodes.keys().copied()).filter(|_| self.random.bool());
                 for (store, node) in &mut self.nodes {
@@ -341,11 +365,19 @@ impl World {
             assert_eq!(self.nodes[&manager].leads.get(shard), Some(&epoch));
             let is_quick = |store: &StoreId| self.nodes[store].sync_micros == QUICK_SYNC;
             let quick = row.members().as_slice().iter().any(is_quick);
-            assert!(is_quick(&manager) || !quick, "{shard:?} is led by a node with a slow disk");
-            assert_eq!(row.members().as_slice().len(), wanted, "{shard:?} has the copies asked for: {row:?}");
+            let is_up = |store: &StoreId| map.state(*store) == NodeState::Up;
+            let nobody_else = !row.members().as_slice().iter().any(is_up);
+            assert!(is_up(&manager) || nobody_else, "{shard:?} is led by a node that drains: {row:?}");
+            let members = row.members().as_slice();
+            assert_eq!(members.len(), wanted, "{shard:?} has the copies asked for: {row:?}");
             assert!(row.learners.as_slice().is_empty(), "{shard:?} has nothing under way: {row:?}");
-            let stay = |store: &StoreId| map.state(*store) == NodeState::Up;
-            assert!(row.members().as_slice().iter().all(stay), "{shard:?} is kept by nodes that stay");
+            let stay = |store: &StoreId| map.eligible().any(|(other, _)| other == *store);
+            assert!(members.iter().all(stay), "{shard:?} is kept by nodes that stay");
+            let drains = map.nodes.values().any(|row| row.state == NodeState::Draining);
+            assert!(drains || is_quick(&manager) || !quick, "{shard:?} is led by a node with a slow disk");
+        }
+        if map.nodes.values().any(|row| row.state == NodeState::Draining) {
+            return;
         }
         let eligible: BTreeSet<StoreId> = map.eligible().map(|(store, _)| store).collect();
         let spread = |counts: BTreeMap<StoreId, usize>| {

@@ -70,6 +70,13 @@ impl Case {
         self.planner.plan(&self.map, &self.view)
     }
 
+    /// A leader that is to hand over has nothing under way any more, and says so.
+    fn settled(&mut self, leader: StoreId) {
+        let epoch = self.map.shards[&SHARD].register.epoch();
+        let wants = (epoch, Ask::StepDown(StepDown::Drain));
+        self.view.wants = BTreeMap::from([(SHARD, BTreeMap::from([(leader, wants)]))]);
+    }
+
     fn wait(&mut self, micros: u64) {
         self.view.now += micros;
     }
@@ -397,9 +404,47 @@ fn a_dead_member_is_replaced_after_the_grace_and_by_adding_first() {
 }
 
 #[test]
-fn a_draining_node_hands_its_leaders_over_and_a_leaving_one_goes() {
+fn a_node_that_drains_leads_nothing_once_it_asks_and_keeps_its_copies() {
+    let (mut case, leader, others) = led();
+    let set = |from, to| Change::SetNode { store: leader, from, to };
+    case.apply(&[set(NodeState::Up, NodeState::Draining)]);
+    assert_eq!(case.plan(), [], "it settles what is under way first");
+    case.settled(leader);
+    let (next, members) = case.nominated().unwrap();
+    assert!(next != leader && members.len() == 3);
+    let last = case.map.shards[&SHARD].register.epoch();
+    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+    case.plan();
+    case.wait(60 * SECOND);
+    assert_eq!(case.plan(), [], "it is a member still");
+    // The leader dies: the other one follows, though the node that drains has no more to lead.
+    case.kill(next);
+    case.wait(2 * SECOND);
+    let other = others.into_iter().find(|store| *store != next).unwrap();
+    assert_eq!(case.nominated().map(|(manager, _)| manager), Some(other));
+}
+
+#[test]
+fn a_node_that_drains_and_has_no_heir_any_more_leads_on() {
+    let (mut case, leader, others) = led();
+    case.apply(&[Change::SetNode { store: leader, from: NodeState::Up, to: NodeState::Draining }]);
+    for store in others {
+        case.apply(&[Change::SetNode { store, from: NodeState::Up, to: NodeState::Draining }]);
+    }
+    case.settled(leader);
+    assert_eq!(
+        case.nominated().map(|(manager, _)| manager),
+        Some(leader),
+        "in a new reign, that takes writes"
+    );
+}
+
+#[test]
+fn a_node_that_is_removed_hands_over_what_it_leads_then_what_it_keeps() {
     let (mut case, leader, _) = led();
     case.map.nodes.get_mut(&leader).unwrap().state = NodeState::Leaving;
+    assert_eq!(case.plan(), [], "it is not the others who go");
+    case.settled(leader);
     let (next, members) = case.nominated().unwrap();
     assert!(next != leader && members.len() == 3);
     let last = case.map.shards[&SHARD].register.epoch();

@@ -1,0 +1,110 @@
+//! What operators do with the nodes of a cluster. Any node takes it: the map decides, and the nodes follow it.
+
+use super::status::state_word;
+use super::{Cluster, NodeStatus};
+use crate::control::{Change, ControlError, Map, NodeState};
+use crate::error::{Error, Result};
+use crate::node::Node;
+use kvorum_sync::StoreId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The map may change while it is being changed: nodes go down and come up.
+const TRIES: usize = 8;
+
+/// How long this node may take to see what was decided.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The nodes of a node's cluster.
+pub struct Nodes {
+    node: Node,
+}
+
+impl Node {
+    /// The nodes of its cluster, to let one rest.
+    pub fn nodes(&self) -> Nodes {
+        Nodes { node: self.clone() }
+    }
+}
+
+impl Nodes {
+    /// From now on a node leads nothing that another one can lead: it hands over what it leads, with nothing left unknown, and is not named leader
+    /// again, also after restarts, until [`Nodes::end_drain`]. It keeps its copies, and serves. Does not wait for the end of that: see
+    /// [`NodeStatus::leads`]. Draining one that drains changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; [`Error::NotNow`] for one that is being removed, or without a cluster; [`Error::Unknown`] without a majority of the
+    /// control plane: it may be done yet.
+    pub async fn drain(&self, name: &str) -> Result<NodeStatus> {
+        let cluster = self.cluster()?;
+        cluster
+            .set_state(name, NodeState::Draining, |state| matches!(state, NodeState::Up | NodeState::Down))
+            .await
+    }
+
+    /// A node that drains may lead again. Changes nothing of one that does not drain.
+    ///
+    /// # Errors
+    /// As of [`Nodes::drain`].
+    pub async fn end_drain(&self, name: &str) -> Result<NodeStatus> {
+        let cluster = self.cluster()?;
+        cluster.set_state(name, NodeState::Up, |state| state == NodeState::Draining).await
+    }
+
+    fn cluster(&self) -> Result<&Arc<Cluster>> {
+        self.node.inner.cluster.get().ok_or_else(|| Error::NotNow("this node is alone".to_owned()))
+    }
+}
+
+impl Cluster {
+    /// Brings a node into a state, from any of those that it may come `from`; one that is in another stays as it is.
+    async fn set_state(
+        &self,
+        name: &str,
+        to: NodeState,
+        from: impl Fn(NodeState) -> bool,
+    ) -> Result<NodeStatus> {
+        for _ in 0..TRIES {
+            let map = self.control.map();
+            let store = named(&map, name)?;
+            let before = map.state(store);
+            if before == NodeState::Leaving && to != NodeState::Leaving {
+                return Err(Error::NotNow(format!(
+                    "the node `{name}` is being removed: that goes on to its end"
+                )));
+            }
+            if !from(before) {
+                return self.node_status(store, name);
+            }
+            let change = Change::SetNode { store, from: before, to };
+            self.control.change(change).await.map_err(|error| match error {
+                ControlError::Refused(text) => Error::NotNow(text),
+                ControlError::Unknown(text) => Error::Unknown(text),
+            })?;
+            // Done, or the state was another one by then: the map says which.
+            let mut maps = self.control.changes();
+            let seen = maps.wait_for(|map| map.state(store) != before);
+            let _ = tokio::time::timeout(SEEN_WITHIN, seen).await;
+        }
+        let state = state_word(to);
+        Err(Error::NotNow(format!(
+            "the node `{name}` changes all the time: it is not {state} yet, try again"
+        )))
+    }
+
+    fn node_status(&self, store: StoreId, name: &str) -> Result<NodeStatus> {
+        let id = super::status::id(store);
+        let found = self.status().nodes.into_iter().find(|node| node.id == id);
+        found.ok_or_else(|| Error::NoNode(format!("the node `{name}` is gone")))
+    }
+}
+
+/// The node of this name; or who there is.
+fn named(map: &Map, name: &str) -> Result<StoreId> {
+    map.named(name).ok_or_else(|| {
+        let here = map.nodes.values().filter(|row| row.state != NodeState::Left);
+        let mut names: Vec<&str> = here.map(|row| row.info.name.as_str()).collect();
+        names.sort_unstable();
+        Error::NoNode(format!("there is no node `{name}` in the cluster; there are {}", names.join(", ")))
+    })
+}
