@@ -234,7 +234,10 @@ impl World {
         let told = view.led.get(shard).is_some_and(|by| by.get(&before) == Some(&epoch));
         let leads = node.leads.get(shard) == Some(&epoch) && (told || row.is_led());
         let stays = self.state.map.state(before) == NodeState::Up;
-        if node.alive && leads && heard && stays {
+        // It drained a moment ago, and has begun to hand over.
+        let asks =
+            view.wants.get(shard).is_some_and(|by| by.get(&before).is_some_and(|(above, _)| *above == epoch));
+        if node.alive && leads && heard && stays && !asks {
             let managed = self.state.map.managed();
             let spreads = managed[&before] >= managed[manager] + 2;
             let changes_members = before == *manager && members != row.members();
