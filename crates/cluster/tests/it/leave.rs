@@ -1,6 +1,6 @@
 //! Nodes that are to rest.
 
-use crate::cluster::{Client, PATIENCE, World, code, run};
+use crate::world::{Client, PATIENCE, World, code, run};
 use kvorum_cluster::{ClusterStatus, Error, Node, NodeStatus};
 use kvorum_model::Reply;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn a_node_that_drains_hands_over_with_nothing_unknown_and_leads_nothing_until_th
         assert_eq!(row(&status, "n0").unwrap().members, status.shards.len(), "it keeps its copies");
         let ends = world.node(0).clone();
         tokio::task::spawn_blocking(move || ends.shutdown()).await.unwrap().unwrap();
-        world.restart(0).await;
+        world.restart(0);
         until(world.node(0), "it drains still", |status| {
             row(status, "n0").is_some_and(|node| node.state == "draining" && node.leads == 0)
                 && all_led(status)
