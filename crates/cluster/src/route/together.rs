@@ -98,13 +98,13 @@ async fn execute_all(node: Node, at: usize) {
     let words: Vec<Vec<&[u8]>> = asks.iter().map(|(asks, _)| asks.words()).collect();
     let groups = grouped(&node, &asks, &words, &mut replies);
     let mut running = Running::new();
-    cluster.in_turn(|| {
+    cluster.in_turn_with_data(|| {
         for group in groups {
             let Group { shard, namespace, until, .. } = group;
             begin(Here { node: &node, cluster, shard, namespace, until }, group, &mut running, &mut replies);
         }
     });
-    poll_fn(|context| cluster.in_turn(|| poll_all(context, &mut running, &mut replies))).await;
+    poll_fn(|context| cluster.in_turn_with_data(|| poll_all(context, &mut running, &mut replies))).await;
 }
 
 /// What is answered: whose asks, which part of them, and how.

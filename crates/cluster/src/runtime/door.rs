@@ -36,7 +36,7 @@ impl Handler for Door {
     fn message(&self, from: StoreId, lane: Lane, channel: Channel, body: Bytes) {
         let Some(cluster) = self.cluster() else { return };
         match channel {
-            Channel::Shard => cluster.deliver(from, &body),
+            Channel::Shard => cluster.deliver(from, lane, &body),
             Channel::Control => cluster.control.handle_message(from, &body),
             Channel::Entity => cluster.available.hear(from, lane, body),
             Channel::Forward => {

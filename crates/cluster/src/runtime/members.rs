@@ -6,13 +6,13 @@ use crate::control::Report;
 use crate::latch::ShardId;
 use crate::shard::{Job, Member, MemberInput, MemberReport, Outbox, wire};
 use bytes::Bytes;
-use kvorum_sync::{Moment, StoreId};
+use kvorum_sync::{Lane, Moment, StoreId};
 use std::sync::Arc;
 
 impl Cluster {
     /// Takes in what the members of another node have to say.
-    pub(super) fn deliver(self: &Arc<Self>, from: StoreId, body: &Bytes) {
-        self.in_turn(|| {
+    pub(super) fn deliver(self: &Arc<Self>, from: StoreId, lane: Lane, body: &Bytes) {
+        let step_all = || {
             for message in wire::messages(body) {
                 match message.and_then(|bytes| wire::decode(&bytes)) {
                     Ok((shard, message)) => self.step(shard, MemberInput::Message { from, message }),
@@ -21,7 +21,11 @@ impl Cluster {
                     }
                 }
             }
-        });
+        };
+        match lane {
+            Lane::Control => self.in_turn(step_all),
+            Lane::Data(_) => self.in_turn_with_data(step_all),
+        }
     }
 
     /// Steps the member of a shard and carries out what it wants. Nothing happens if there is none: it is not open yet, or not here any more.

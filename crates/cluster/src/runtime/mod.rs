@@ -80,7 +80,7 @@ pub(crate) struct Cluster {
     pub(crate) together: Together,
     /// A member has room again, shows more, began to lead, or leads no more.
     pub(crate) moved: Notify,
-    pump: Pump,
+    pump: Arc<Pump>,
     ticks: Ticks,
     jobs: Jobs,
     /// Jobs that found no room, to be told to their members. A few of each shard at most.

@@ -142,7 +142,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn pumped(self: &Arc<Self>, pumped: &Pumped<'_>) {
+    pub(super) fn pumped(self: &Arc<Self>, pumped: &Pumped<'_>) {
         match pumped {
             Pumped::Durable(shards, synced) => {
                 self.in_turn(|| {
