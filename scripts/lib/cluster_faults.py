@@ -8,6 +8,7 @@ import traceback
 
 from cluster_net import Cluster, run, until
 from entity_faults import entities, growth
+from leave_faults import leave_under_load
 
 # Writes must be back this long after a leader's death.
 GAP_MAX_MS = 3000
@@ -284,8 +285,13 @@ def slow_link(cluster):
     judge(clients)
 
 
+def leave(cluster):
+    """One of four nodes is removed under load, another one drained and then killed. Writes stand still at no time; nothing acknowledged is lost."""
+    judge(leave_under_load(cluster, GAP_MAX_MS))
+
+
 SCENARIOS = [(kill, 3), (pause, 3), (restart, 3), (minority, 3), (no_majority, 3), (one_way, 3), (full_disk, 3), (wiped, 3),
-             (transfer, 3), (join, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3), (growth, 3)]
+             (transfer, 3), (join, 3), (power, 3), (two_of_five, 5), (slow_link, 3), (entities, 3), (growth, 3), (leave, 4)]
 # Nodes that come later.
 LATER = {growth: 1}
 

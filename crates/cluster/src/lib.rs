@@ -60,7 +60,7 @@ pub use namespaces::{
 pub use node::{Node, NodeParts};
 pub use prefetch::{Fetched, Prefetch};
 pub use route::{Held, STALE_AGE_MAX_MS, Served};
-pub use runtime::{ClusterStatus, MemberStatus, NodeStatus, Nodes, ShardStatus};
+pub use runtime::{ClusterStatus, LeavingStatus, MemberStatus, NodeStatus, Nodes, Removal, ShardStatus};
 pub use session::{Outcome, Progress, Request, Session, Transaction, Watched};
 pub use settings::{Bootstrap, ClusterSettings, Durability, NodeSettings, PeerListener, PeerTls};
 pub use stats::{NamespaceStats, NodeStats};

@@ -157,6 +157,18 @@ impl Node {
         }
     }
 
+    /// Waits until it was removed from its cluster for good, or replaced by another node of its name, and knows it; answers what to tell people. From
+    /// then on the others take nothing of it any more: it should be shut down, and does not start on this folder again. Never ends for a node alone.
+    pub async fn removed(&self) -> String {
+        match self.inner.cluster.get() {
+            Some(cluster) => {
+                let control = cluster.control.clone();
+                control.removed().await
+            }
+            None => std::future::pending().await,
+        }
+    }
+
     /// The settings it was opened with.
     pub fn settings(&self) -> &NodeSettings {
         &self.inner.settings

@@ -40,6 +40,11 @@ impl Asked<'_> {
         let address = settings.http.as_deref();
         let address =
             address.ok_or_else(|| format!("{what} goes over HTTP, which is off: say --http ADDR"))?;
+        Ok(Asked::at(address, settings))
+    }
+
+    /// The node at an address, which knows the same password.
+    pub(crate) fn at<'s>(address: &'s str, settings: &'s Settings) -> Asked<'s> {
         let configuration = Agent::config_builder()
             .timeout_connect(Some(CONNECT_WITHIN))
             .timeout_recv_response(Some(SILENT_MAX))
@@ -48,15 +53,15 @@ impl Asked<'_> {
             .proxy(None)
             .build();
         let agent = Agent::new_with_config(configuration);
-        Ok(Asked { address, secret: settings.requirepass.as_deref(), agent })
+        Asked { address, secret: settings.requirepass.as_deref(), agent }
     }
 
-    /// The body of a 200 or 201; anything else is a refusal in one line.
+    /// The body of a 200, 201 or 202; anything else is a refusal in one line.
     pub(crate) fn ask(&self, path: &str, ask: &Ask<'_>) -> Result<Body, String> {
         let response =
             self.send(path, ask).map_err(|error| format!("cannot ask {}: {error}", self.address))?;
         let (status, mut body) = (response.status(), response.into_body());
-        if matches!(status.as_u16(), 200 | 201) {
+        if matches!(status.as_u16(), 200..=202) {
             return Ok(body);
         }
         let text = body.with_config().limit(REFUSAL_BYTES_MAX).read_to_string().unwrap_or_default();

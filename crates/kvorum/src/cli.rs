@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Namespace { sources: Sources, action: Action },
     /// Tell how a cluster stands.
     ClusterStatus { sources: Sources, shards: bool },
-    /// Let a node of a cluster rest.
+    /// Let a node of a cluster rest, or go.
     OnNode { sources: Sources, command: OnNode },
     /// Compare the replicas of a cluster.
     ClusterVerify(Sources),
@@ -164,7 +164,7 @@ fn of_clusters() -> [clap::Command; 3] {
         .args(flags_of(&["http", "requirepass"]))
         .args_override_self(true);
     let cluster = clap::Command::new("cluster")
-        .about("Tell about a cluster, and let nodes rest")
+        .about("Tell about a cluster, and let nodes rest or go")
         .subcommand_required(true)
         .subcommands([status, verify])
         .subcommands(OnNode::commands(&flags_of(&["http", "requirepass"])));

@@ -1,6 +1,6 @@
 //! `kvorum playground`: a cluster in one process, on free ports, with data that goes with it.
 
-use crate::serve::{log_to_stderr, stop_on_signals};
+use crate::serve::{log_to_stderr, stop_on_signals, stop_when_removed};
 use kvorum_cluster::{Bootstrap, ClusterSettings, ClusterStatus, Node, NodeSettings, PeerListener};
 use kvorum_server::{Server, ServerSettings, ShutdownHandle};
 use std::io::Write as _;
@@ -58,6 +58,7 @@ pub(crate) fn playground(nodes: usize) -> Result<(), String> {
         cluster.bootstrap = Bootstrap::Peers(peers.clone());
         settings.cluster = Some(cluster);
         let node = Node::open(settings).map_err(|error| format!("cannot open {name}: {error}"))?;
+        stop_when_removed(&node, bound.shutdown_handle())?;
         let served = node.clone();
         let serving = std::thread::spawn(move || bound.run(served).map_err(|error| error.to_string()));
         running.push(Running { name: name.clone(), node, resp, door, http, serving });

@@ -30,6 +30,7 @@ pub(crate) fn serve(settings: &Settings) -> Result<(), String> {
     stop_on_signals(vec![bound.shutdown_handle()])?;
     say_ready(settings, &bound, part.as_ref(), began)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    stop_when_removed(&node, bound.shutdown_handle())?;
     let served = bound.run(node.clone()).map_err(|error| error.to_string());
     let closed =
         node.shutdown().map_err(|error| format!("while closing {}: {error}", settings.data.display()));
@@ -105,6 +106,19 @@ pub(crate) fn on_signals(act: impl Fn() + Send + 'static) -> Result<(), String> 
         }
     };
     let spawned = std::thread::Builder::new().name(String::from("signals")).spawn(watch);
+    spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// A node that was removed from its cluster ends, as by Ctrl-C: nobody takes anything of it any more. It says so in its log.
+pub(crate) fn stop_when_removed(node: &Node, running: ShutdownHandle) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| format!("cannot watch the cluster: {error}"))?;
+    let node = node.clone();
+    let watch = move || {
+        runtime.block_on(node.removed());
+        running.shutdown();
+    };
+    let spawned = std::thread::Builder::new().name(String::from("removed")).spawn(watch);
     spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 

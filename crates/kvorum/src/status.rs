@@ -1,6 +1,7 @@
 //! `kvorum cluster status`: a cluster as one of its nodes sees it.
 
 use crate::ask::{Ask, Asked, table};
+use crate::nodes::to_hand_over;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -56,6 +57,10 @@ fn node(node: &Value) -> Vec<String> {
     let state = show(&node["state"]);
     let silent = node["reachable"] == false && state != "down";
     let state = if silent { format!("{state}, but not heard") } else { state };
+    let state = match to_hand_over(node) {
+        Some(rest) => format!("{state}: {rest}"),
+        None => state,
+    };
     let field = |name: &str| match show(&node[name]) {
         empty if empty.is_empty() => "-".to_owned(),
         shown => shown,

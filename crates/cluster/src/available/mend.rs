@@ -3,14 +3,14 @@
 
 use super::counts;
 use super::floors::Heard;
+use super::leaving::Placed;
 use super::rebuild::since;
 use super::replica::Replica;
 use super::shell::{Frame, Shell, ceiling, refused};
-use super::{Answer, Ask, Exchange, Exchanged, Why};
+use super::{Answer, Ask, Exchange, Exchanged, Order, Why};
 use crate::control::NodeState;
 use crate::entity::blocking;
 use kvorum_sync::StoreId;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ struct Round {
     /// Whether it was found out of all namespaces that nobody used here that nothing is lacking.
     knows_unused: bool,
     /// Shards of which nothing lies where it does not belong, among these nodes.
-    placed: BTreeSet<(u16, u16)>,
+    placed: Placed,
 }
 
 impl Shell {
@@ -61,7 +61,9 @@ impl Shell {
                 self.pulse(&node.inner);
             }
             self.mend_once(&mut round).await;
-            pause = MEND_EVERY.max(since(now) * REST_TIMES);
+            // Who is being removed has nothing else to do.
+            let rest = if self.order().has(self.me) { REST_TIMES } else { 0 };
+            pause = MEND_EVERY.max(since(now) * rest);
             if now >= floors_at {
                 self.raise_floors(&mut heard, (begun_ms, since(begun))).await;
                 self.note_awake().await;
@@ -77,6 +79,11 @@ impl Shell {
             self.reconsider().await;
             self.forget_hints().await;
             *round = Round { nodes: order.print(), ..Round::default() };
+            *self.keeping.lock() = None;
+        }
+        if !order.has(self.me) {
+            self.leave(&order, round).await;
+            return;
         }
         round.knows_unused = round.knows_unused || self.look_at_unused().await;
         let open = self.opened();
@@ -106,6 +113,14 @@ impl Shell {
             }
             place -= places(replica);
         }
+    }
+
+    /// Nothing belongs to this node any more: it is being removed, or has left.
+    async fn leave(self: &Arc<Self>, order: &Order, round: &mut Round) {
+        let open = self.opened();
+        self.hand_over_shards(&open, &mut round.placed, round.turn).await;
+        round.turn += 1;
+        self.take_stock(order, &open, &round.placed);
     }
 
     /// Hints for nodes that have left will never be asked for.

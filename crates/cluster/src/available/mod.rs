@@ -12,6 +12,7 @@ mod counts;
 mod floors;
 mod hints;
 mod keyspace;
+mod leaving;
 #[cfg(test)]
 mod loss;
 mod mailbox;

@@ -11,7 +11,7 @@ use super::standing::Standing;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::{Answer, Ask, Operation, Order, Stands};
 use crate::commit::Commit;
-use crate::control::Control;
+use crate::control::{Control, Keeping};
 use crate::entity::blocking;
 use crate::error::{Error, Result};
 use crate::latch::ShardId;
@@ -72,6 +72,8 @@ pub(crate) struct Shell {
     pub(super) lost: (Mutex<Vec<StoreId>>, Notify),
     /// Calls under way, to each node.
     calls: Mutex<HashMap<StoreId, usize>>,
+    /// What there is still to hand over, if this node is being removed.
+    pub(super) keeping: Mutex<Option<Keeping>>,
     /// Held while a replica is told among which nodes it serves, or that it slept.
     pub(super) turning: Mutex<()>,
     /// When this node was last known to be awake in this life, in Unix milliseconds of its hybrid clock; zero before that.
@@ -141,6 +143,7 @@ impl Shell {
             busy: Busy::default(),
             lost: Default::default(),
             calls: Mutex::default(),
+            keeping: Mutex::default(),
             turning: Mutex::default(),
             pulse_ms: AtomicU64::new(0),
         }))
@@ -164,6 +167,11 @@ impl Shell {
     /// How many nodes keep available namespaces; none before there is a cluster.
     pub(crate) fn nodes(&self) -> u32 {
         u32::try_from(self.order().len()).unwrap_or(u32::MAX)
+    }
+
+    /// What there is still to hand over, if this node is being removed.
+    pub(crate) fn keeping(&self) -> Option<Keeping> {
+        self.keeping.lock().clone()
     }
 
     pub(super) fn node(&self) -> Option<Node> {

@@ -291,7 +291,7 @@ impl Inner {
         self.ask(address, &Question::Hello, ASK).await.ok()
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
         &self,
         address: &str,
         question: &Question,
@@ -376,14 +376,7 @@ impl Inner {
 
     /// What the map should say of this node and does not: it came back with another address, or is told that it has left.
     pub(super) fn own_row(&self, map: &Map) -> Option<Change> {
-        let row = map.nodes.get(&self.me)?;
-        if row.state == NodeState::Left {
-            self.wait_for(&format!(
-                "this store has left the cluster (`{}` was replaced or removed): start with an empty data folder",
-                row.info.name
-            ));
-            return None;
-        }
+        let row = map.nodes.get(&self.me).filter(|row| row.state != NodeState::Left)?;
         let info = NodeInfo { epoch: row.info.epoch.max(self.info.epoch), ..self.info.clone() };
         (info != row.info).then_some(Change::Join { store: self.me, info, replaces: None })
     }

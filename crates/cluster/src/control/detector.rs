@@ -1,5 +1,6 @@
 //! Who lives: from heartbeats alone, on a clock that comes in. Every voter keeps such a view, so that a new raft leader has one at once.
 
+use super::leave::Keeping;
 use super::map::{Map, NodeState, ShardId};
 use super::report::{Beat, REPORT_LIFE_MICROS, Report};
 use kvorum_sync::{Ask, Epoch, OpId, StoreId};
@@ -27,6 +28,7 @@ struct Heard {
     sync_micros: u64,
     halted: bool,
     map_version: u64,
+    keeping: Option<Keeping>,
     reports: Vec<Report>,
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct View {
     pub(crate) led: BTreeMap<ShardId, BTreeMap<StoreId, Epoch>>,
     /// Learners that are ready, by the word of the leader of this epoch.
     pub(crate) ready: BTreeMap<ShardId, BTreeMap<StoreId, Epoch>>,
+    /// What nodes that are being removed have of available namespaces.
+    pub(crate) keeping: BTreeMap<StoreId, Keeping>,
 }
 
 impl View {
@@ -96,7 +100,7 @@ impl Detector {
         if before.is_some_and(|heard| heard.boot == beat.boot && heard.number >= beat.number) {
             return false;
         }
-        let news = before.is_none_or(|heard| heard.reports != beat.reports);
+        let news = before.is_none_or(|heard| heard.reports != beat.reports || heard.keeping != beat.keeping);
         let gap = |heard: &Heard| now.saturating_sub(heard.last) >= DEAD_AFTER_MICROS;
         let since =
             before.filter(|heard| !gap(heard) && heard.boot == beat.boot).map_or(now, |heard| heard.since);
@@ -109,6 +113,7 @@ impl Detector {
             sync_micros: beat.sync_micros,
             halted: beat.halted,
             map_version: beat.map_version,
+            keeping: beat.keeping,
             reports: beat.reports,
         };
         self.nodes.insert(from, heard);
@@ -180,6 +185,7 @@ impl Detector {
             if heard.halted {
                 view.halted.insert(store);
             }
+            view.keeping.extend(heard.keeping.clone().map(|keeping| (store, keeping)));
             for report in &heard.reports {
                 view.take(store, report);
             }
@@ -203,7 +209,7 @@ impl View {
             Report::LearnerReady { shard, epoch, store } => {
                 self.ready.entry(shard).or_default().insert(store, epoch);
             }
-            Report::Disk { .. } => {}
+            Report::Disk { .. } | Report::Keeping(_) => {}
         }
     }
 }

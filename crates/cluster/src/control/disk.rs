@@ -5,6 +5,7 @@
 //! vote · committed · purged      as openraft has them, as JSON
 //! snapshot                       length of the head (u32, little-endian) · head: openraft's meta as JSON · the state as JSON
 //! founding                       what this node knows of its cluster before the log says it, as JSON
+//! removed                        that this store has left its cluster for good, as JSON
 //! ```
 
 use kvorum_engine::{
@@ -22,6 +23,7 @@ pub(crate) const COMMITTED: &[u8] = b"committed";
 pub(crate) const PURGED: &[u8] = b"purged";
 pub(crate) const SNAPSHOT: &[u8] = b"snapshot";
 pub(crate) const FOUNDING: &[u8] = b"founding";
+pub(crate) const REMOVED: &[u8] = b"removed";
 const LOG: &[u8] = b"log/";
 
 /// How long to wait before a write is tried again that a full disk refused.
@@ -39,6 +41,14 @@ pub(crate) struct Disk {
 pub(crate) fn has_something(store: &Store) -> kvorum_engine::Result<bool> {
     let Some(tree) = store.find_tree(TREE) else { return Ok(false) };
     Ok(tree.range(.., &View::newest(), Direction::Forward)?.next().transpose()?.is_some())
+}
+
+/// A value of the store of a node that may never have belonged to a cluster. May wait for the disk.
+pub(crate) fn find_json<T: DeserializeOwned>(store: &Store, key: &[u8]) -> io::Result<Option<T>> {
+    match store.find_tree(TREE) {
+        Some(_) => Disk::open(store)?.get_json(key),
+        None => Ok(None),
+    }
 }
 
 impl Disk {

@@ -337,6 +337,11 @@ impl Links for MeshLinks {
         *self.peers.lock() = peers.iter().cloned().collect();
     }
 
+    fn set_left(&self, stores: BTreeSet<StoreId>) {
+        let peers = self.peers.lock();
+        assert!(stores.iter().all(|store| !peers.contains_key(store)));
+    }
+
     fn set_cluster(&self, cluster: ClusterId, _map_version: u64) {
         assert_ne!(cluster, ClusterId::default());
     }

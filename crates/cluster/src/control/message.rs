@@ -49,6 +49,8 @@ pub(crate) enum Question {
     Hello,
     /// May I enter?
     Join { store: StoreId, info: NodeInfo, cluster: Option<ClusterId> },
+    /// Do I still belong to this cluster? Of a node that hears others no more.
+    Known { store: StoreId, cluster: ClusterId },
 }
 
 /// How a node stands before it has a map.
@@ -71,6 +73,17 @@ pub(crate) struct Introduction {
     pub(crate) store: StoreId,
     pub(crate) info: NodeInfo,
     pub(crate) standing: Standing,
+}
+
+/// The answer to [`Question::Known`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Known {
+    /// It belongs to the cluster.
+    Here,
+    /// It was removed, or replaced, for good.
+    Left,
+    /// Nothing is known of such a store, or of such a cluster.
+    Unknown,
 }
 
 /// The answer to [`Question::Join`].

@@ -12,6 +12,7 @@ mod disk;
 mod founding;
 #[cfg(test)]
 mod founding_tests;
+mod leave;
 mod log_store;
 mod map;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod planner;
 mod propose;
 mod raft;
 pub mod rehearsal;
+mod removed;
 mod report;
 mod shell;
 mod state_machine;
@@ -37,16 +39,18 @@ mod wired_tests;
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use change::{Applied, Change};
 pub(crate) use disk::{TREE, has_something};
-pub(crate) use map::{ClusterId, Map, NamespaceRow, NodeInfo, NodeState, ShardRow};
+pub(crate) use leave::{Keeping, Leaving};
+pub(crate) use map::{ClusterId, Map, NamespaceRow, NodeInfo, NodeRow, NodeState, ShardRow};
 pub(crate) use network::{LinkError, Links, Pending};
 pub(crate) use propose::ControlError;
+pub(crate) use removed::was_removed;
 pub(crate) use report::Report;
 
 use bytes::Bytes;
 use detector::Detector;
 use kvorum_engine::{Clock, Store};
 use kvorum_sync::StoreId;
-use message::{Call, Question, decode, decode_call, encode};
+use message::{Call, Known, Question, decode, decode_call, encode};
 use parking_lot::Mutex;
 use raft::Raft;
 use report::{Beat, Reports};
@@ -93,6 +97,8 @@ struct Inner {
     arrival: Mutex<bootstrap::Arrival>,
     /// Why this node can't be part of the cluster, for people; told until it changes.
     trouble: watch::Sender<Option<String>>,
+    /// What to tell people once this node was removed from its cluster.
+    removed: watch::Sender<Option<String>>,
     /// Numbers of proposals and heartbeats.
     proposals: AtomicU64,
     beats: AtomicU64,
@@ -124,6 +130,8 @@ pub(crate) struct NodeStatus {
     pub(crate) silent_micros: Option<u64>,
     pub(crate) sync_micros: u64,
     pub(crate) map_version: u64,
+    /// How far it is, if it is being removed.
+    pub(crate) leaving: Option<Leaving>,
 }
 
 impl Control {
@@ -148,6 +156,20 @@ impl Control {
         if self.0.reports.lock().add(report, now) {
             self.0.beat_now.notify_one();
         }
+    }
+
+    /// What an operator should know before a node is removed; or why it can't be, as things stand. `is_reached`: there is a session with it.
+    pub(crate) fn may_leave(&self, store: StoreId, is_reached: bool) -> Result<Vec<String>, String> {
+        let mut view = self.view();
+        if !is_reached {
+            // A heartbeat of a moment ago is the last one.
+            view.alive.remove(&store);
+        }
+        leave::may_leave(&self.map(), &view, store)
+    }
+
+    fn view(&self) -> detector::View {
+        self.0.detector.lock().view(self.0.now())
     }
 
     /// Whether a node is heard by this one.
@@ -191,6 +213,11 @@ impl Control {
         match decode(body)? {
             Question::Hello => encode(&self.0.introduce()),
             Question::Join { store, info, cluster } => encode(&self.0.welcome(store, info, cluster).await),
+            Question::Known { store, cluster } => {
+                let map = self.map();
+                let is_ours = map.is_founded() && map.cluster == cluster;
+                encode(&if is_ours { self.0.known(store, &map) } else { Known::Unknown })
+            }
         }
     }
 
@@ -198,7 +225,8 @@ impl Control {
     pub(crate) fn status(&self) -> ControlStatus {
         let map = self.map();
         let metrics = self.0.raft.metrics().borrow().clone();
-        let (now, detector) = (self.0.now(), self.0.detector.lock());
+        let (view, now) = (self.view(), self.0.now());
+        let detector = self.0.detector.lock();
         let node = |store: StoreId| {
             let row = &map.nodes[&store];
             let vital = detector.vital(store, now);
@@ -210,6 +238,7 @@ impl Control {
                 silent_micros: vital.silent_micros,
                 sync_micros: vital.sync_micros,
                 map_version: vital.map_version,
+                leaving: (row.state == NodeState::Leaving).then(|| leave::leaving(&map, &view, store)),
             };
             (store, status)
         };

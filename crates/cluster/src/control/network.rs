@@ -9,6 +9,7 @@ use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, InstallSnapshotRequest, VoteRequest};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -42,6 +43,8 @@ pub(crate) trait Links: Send + Sync + 'static {
     fn ask(&self, address: &str, body: Bytes, deadline: Duration) -> Pending<Result<Bytes, LinkError>>;
     /// Who the peers are, and where.
     fn set_peers(&self, peers: &[(StoreId, String)]);
+    /// These have left for good: nothing of theirs is taken.
+    fn set_left(&self, stores: BTreeSet<StoreId>);
     /// What this node belongs to.
     fn set_cluster(&self, cluster: ClusterId, map_version: u64);
 }

@@ -76,6 +76,7 @@ impl NodeSide {
             sync_micros: 0,
             halted: self.reports.halted(),
             map_version: map.version,
+            keeping: None,
             reports: self.reports.list(),
         })
     }

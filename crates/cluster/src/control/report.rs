@@ -1,5 +1,6 @@
 //! What a node tells the control plane: heartbeats, and what the members of its shards noticed. Nothing here is a decision.
 
+use super::leave::Keeping;
 use super::map::{Map, ShardId};
 use kvorum_sync::{Ask, Epoch, OpId, StoreId};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub(crate) enum Report {
     LearnerReady { shard: ShardId, epoch: Epoch, store: StoreId },
     /// How long the own store's last syncs took, and whether it takes no writes (poisoned, full).
     Disk { sync_micros: u64, halted: bool },
+    /// What the own node has of available namespaces, while it is being removed.
+    Keeping(Option<Keeping>),
 }
 
 /// A heartbeat: all of a node's state that matters to the control plane. Each replaces the one before, so a lost one is harmless.
@@ -42,6 +45,9 @@ pub(crate) struct Beat {
     #[serde(default)]
     pub(crate) halted: bool,
     pub(crate) map_version: u64,
+    /// While it is being removed.
+    #[serde(default)]
+    pub(crate) keeping: Option<Keeping>,
     pub(crate) reports: Vec<Report>,
 }
 
@@ -54,6 +60,7 @@ pub(crate) struct Reports {
     missing: BTreeMap<ShardId, (Epoch, OpId, u64)>,
     sync_micros: u64,
     halted: bool,
+    keeping: Option<Keeping>,
 }
 
 impl Reports {
@@ -76,6 +83,11 @@ impl Reports {
                 self.sync_micros = sync_micros;
                 std::mem::replace(&mut self.halted, halted) != halted
             }
+            Report::Keeping(ref keeping) => {
+                let is_news = self.keeping != *keeping;
+                self.keeping.clone_from(keeping);
+                is_news
+            }
         }
     }
 
@@ -87,6 +99,11 @@ impl Reports {
     /// Whether the own store takes no writes, as last reported.
     pub(crate) fn halted(&self) -> bool {
         self.halted
+    }
+
+    /// What the own node has of available namespaces, as last reported.
+    pub(crate) fn keeping(&self) -> Option<Keeping> {
+        self.keeping.clone()
     }
 
     /// Forgets what the map knows by now, what it has passed by, and what was not repeated.
@@ -197,8 +214,20 @@ mod tests {
             Report::Disk { sync_micros: 12, halted: true },
         ];
         let hears = vec![StoreId(u64::MAX)];
-        let beat = Beat { boot: 1, number: 2, hears, sync_micros: 12, halted: true, map_version: 4, reports };
+        let keeping = Some(Keeping { among: vec![StoreId(1)], slots: 1024 });
+        let beat = Beat {
+            boot: 1,
+            number: 2,
+            hears,
+            sync_micros: 12,
+            halted: true,
+            map_version: 4,
+            keeping,
+            reports,
+        };
         let bytes = serde_json::to_vec(&beat).unwrap();
+        let before = br#"{"boot":1,"number":2,"hears":[],"sync_micros":0,"map_version":4,"reports":[]}"#;
+        assert_eq!(serde_json::from_slice::<Beat>(before).unwrap().keeping, None, "of an earlier release");
         assert_eq!(serde_json::from_slice::<Beat>(&bytes).unwrap(), beat);
     }
 

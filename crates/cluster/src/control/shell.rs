@@ -5,14 +5,14 @@ use super::change::Change;
 use super::detector::{BEAT_EVERY_MICROS, Detector, View};
 use super::disk::{Disk, FOUNDING};
 use super::log_store::LogStore;
-use super::map::{Map, NodeState};
+use super::map::{Map, NodeRow, NodeState};
 use super::message::encode;
 use super::network::Network;
 use super::planner::{Planner, PlannerConfig};
 use super::raft::{self, Raft};
 use super::report::{Beat, Reports};
 use super::state_machine::StateMachine;
-use super::voters::{self, VoterStep};
+use super::voters::{self, Parting, VoterStep};
 use super::{Control, ControlParts, Inner};
 use kvorum_sync::StoreId;
 use openraft::ChangeMembers;
@@ -89,6 +89,7 @@ impl Control {
             detector: Mutex::new(Detector::default()),
             arrival: Mutex::new(arrival),
             trouble: watch::Sender::new(None),
+            removed: watch::Sender::new(None),
             proposals: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             beat_now: Notify::new(),
@@ -102,6 +103,7 @@ impl Control {
             tokio::spawn(inner.clone().keep_beating()),
             tokio::spawn(inner.clone().keep_planning()),
             tokio::spawn(inner.clone().keep_row()),
+            tokio::spawn(inner.clone().ask_those_who_are_silent()),
         ];
         *inner.tasks.lock() = tasks;
         Ok(Control(inner))
@@ -114,9 +116,19 @@ impl Inner {
         let map = self.map();
         if map.is_founded() {
             self.links.set_cluster(map.cluster, map.version);
-            let mut peers = map.addresses();
-            peers.retain(|(store, _)| *store != self.me);
-            self.links.set_peers(&peers);
+            // Who has left is spoken with until it had the time to hear of it.
+            let told = self.raft_nodes();
+            let is_left = |row: &NodeRow| row.state == NodeState::Left;
+            let is_taken = |row: &NodeRow| {
+                map.nodes.values().any(|other| !is_left(other) && other.info.peer == row.info.peer)
+            };
+            let is_peer =
+                |(store, row): &(&StoreId, &NodeRow)| !is_left(row) || told.contains(store) && !is_taken(row);
+            let others = map.nodes.iter().filter(|(store, _)| **store != self.me);
+            let (peers, left): (Vec<_>, Vec<_>) = others.partition(is_peer);
+            let address = |(store, row): (&StoreId, &NodeRow)| (*store, row.info.peer.clone());
+            self.links.set_peers(&peers.into_iter().map(address).collect::<Vec<_>>());
+            self.links.set_left(left.into_iter().map(|(store, _)| *store).collect());
         } else {
             self.follow_members();
         }
@@ -135,7 +147,7 @@ impl Inner {
 
     async fn watch_map(self: Arc<Inner>) {
         let (mut maps, mut metrics) = (self.maps.clone(), self.raft.metrics());
-        let mut leads = false;
+        let (mut leads, mut nodes) = (false, BTreeSet::new());
         loop {
             let ended = tokio::select! {
                 changed = maps.changed() => {
@@ -144,8 +156,12 @@ impl Inner {
                     changed.is_err()
                 }
                 changed = metrics.changed() => {
+                    let members = self.raft_nodes();
                     if !self.map().is_founded() {
                         self.follow_members();
+                    } else if nodes != members {
+                        nodes = members;
+                        self.follow_map();
                     }
                     // A new leader plans at once.
                     if self.leads() != leads {
@@ -174,10 +190,10 @@ impl Inner {
     /// Sends the heartbeat: to all, so that everybody knows whom it hears; what voters go by, to the voters.
     fn beat(&self) {
         let (map, now) = (self.map(), self.now());
-        let (reports, sync_micros, halted) = {
+        let (reports, sync_micros, halted, keeping) = {
             let mut reports = self.reports.lock();
             reports.prune(&map, now);
-            (reports.list(), reports.sync_micros(), reports.halted())
+            (reports.list(), reports.sync_micros(), reports.halted(), reports.keeping())
         };
         let mut beat = Beat {
             boot: self.boot,
@@ -186,6 +202,7 @@ impl Inner {
             sync_micros,
             halted,
             map_version: map.version,
+            keeping,
             reports,
         };
         let Ok(whole) = encode(&beat) else { return };
@@ -204,6 +221,7 @@ impl Inner {
 
     async fn keep_planning(self: Arc<Inner>) {
         let mut planner = None;
+        let mut parting = Parting::default();
         let mut votes: Option<JoinHandle<()>> = None;
         loop {
             drop(tokio::time::timeout(PLAN_EVERY, self.plan_now.notified()).await);
@@ -220,7 +238,7 @@ impl Inner {
                 self.change_map(planner.plan(&map, &view)).await;
                 if votes.as_ref().is_none_or(JoinHandle::is_finished) {
                     votes = self
-                        .next_voters(&map, &view)
+                        .next_voters(&map, &view, &parting.over(&map, now))
                         .map(|step| tokio::spawn(self.clone().change_voters(step)));
                 }
             } else {
@@ -244,7 +262,7 @@ impl Inner {
         }
     }
 
-    fn next_voters(&self, map: &Map, view: &View) -> Option<VoterStep> {
+    fn next_voters(&self, map: &Map, view: &View, parted: &BTreeSet<StoreId>) -> Option<VoterStep> {
         let metrics = self.raft.metrics();
         let (nodes, voters) = {
             let metrics = metrics.borrow();
@@ -255,7 +273,7 @@ impl Inner {
             }
             (self.raft_nodes(), membership.voter_ids().map(StoreId).collect())
         };
-        voters::next_step(map, view, self.me, &nodes, &voters)
+        voters::next_step(map, view, self.me, &nodes, &voters, parted)
     }
 
     async fn change_voters(self: Arc<Inner>, step: VoterStep) {
@@ -283,6 +301,9 @@ impl Inner {
         let mut maps = self.maps.clone();
         loop {
             let map = maps.borrow_and_update().clone();
+            if self.has_left(&map) {
+                return self.leave_for_good().await;
+            }
             let change = self.own_row(&map);
             if let Some(change) = change
                 && let Err(error) = self.propose(vec![change]).await

@@ -4,10 +4,27 @@ use super::detector::View;
 use super::founding::VOTERS_MAX;
 use super::map::{Map, NodeState};
 use kvorum_sync::StoreId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A voter that is silent for so long gives its place to a living node, if there is one.
 const REPLACE_AFTER_MICROS: u64 = 10_000_000;
+
+/// A node that has left gets the log for so long: it is to hear of it, and what it has under way with others ends.
+const PARTING_MICROS: u64 = 3_000_000;
+
+/// Who has left, and since when, as far as this raft leader saw it.
+#[derive(Debug, Default)]
+pub(crate) struct Parting(BTreeMap<StoreId, u64>);
+
+impl Parting {
+    /// Those of whom nothing more is to be expected, at `now` microseconds.
+    pub(crate) fn over(&mut self, map: &Map, now: u64) -> BTreeSet<StoreId> {
+        let left = map.nodes.iter().filter(|(_, row)| row.state == NodeState::Left);
+        self.0 = left.map(|(store, _)| (*store, self.0.get(store).copied().unwrap_or(now))).collect();
+        let over = |(_, since): &(&StoreId, &u64)| now.saturating_sub(**since) >= PARTING_MICROS;
+        self.0.iter().filter(over).map(|(store, _)| *store).collect()
+    }
+}
 
 /// One step of openraft's membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +37,14 @@ pub(crate) enum VoterStep {
     Forget(StoreId),
 }
 
-/// The next step, seen from the raft leader `me`: `nodes` get the log, `voters` of them vote.
+/// The next step, seen from the raft leader `me`: `nodes` get the log, `voters` of them vote; of `parted` nothing more is to be expected.
 pub(crate) fn next_step(
     map: &Map,
     view: &View,
     me: StoreId,
     nodes: &BTreeSet<StoreId>,
     voters: &BTreeSet<StoreId>,
+    parted: &BTreeSet<StoreId>,
 ) -> Option<VoterStep> {
     let belongs = |store: &StoreId| map.state(*store) != NodeState::Left;
     if let Some(new) = map.nodes.keys().find(|store| belongs(store) && !nodes.contains(store)) {
@@ -38,7 +56,8 @@ pub(crate) fn next_step(
     if chosen != *voters && majority(&chosen) && majority(voters) {
         return Some(VoterStep::Vote(chosen));
     }
-    let gone = nodes.iter().find(|store| !belongs(store) && !voters.contains(store));
+    let gone =
+        nodes.iter().find(|store| !belongs(store) && !voters.contains(store) && parted.contains(store));
     gone.copied().map(VoterStep::Forget)
 }
 
@@ -97,7 +116,9 @@ mod tests {
     }
 
     fn step(map: &Map, view: &View, nodes: &[u64], voters: &[u64]) -> Option<VoterStep> {
-        next_step(map, view, StoreId(1), &set(nodes), &set(voters))
+        let mut parting = Parting::default();
+        assert!(parting.over(map, 0).is_empty(), "not at once");
+        next_step(map, view, StoreId(1), &set(nodes), &set(voters), &parting.over(map, PARTING_MICROS))
     }
 
     #[test]

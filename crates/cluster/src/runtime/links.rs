@@ -5,6 +5,7 @@ use crate::transport::{CallError, Channel, Identity, Transport};
 use bytes::Bytes;
 use kvorum_sync::{Lane, StoreId};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The control plane's view of the transport.
@@ -43,6 +44,10 @@ impl Links for ControlLinks {
 
     fn set_peers(&self, peers: &[(StoreId, String)]) {
         self.transport.set_peers(peers);
+    }
+
+    fn set_left(&self, stores: BTreeSet<StoreId>) {
+        self.transport.set_left(stores);
     }
 
     fn set_cluster(&self, cluster: ClusterId, map_version: u64) {

@@ -77,6 +77,8 @@ impl Cluster {
         self.control.report(&Report::Disk { sync_micros: self.pump.sync_micros(), halted });
         let map = self.control.map();
         self.retire(&map);
+        let keeping = if map.lets_go(self.me) { self.available.keeping() } else { None };
+        self.control.report(&Report::Keeping(keeping));
         for shard in self.open_shards() {
             if let Some(report) = self.silent_leader(shard) {
                 self.control.report(&report);

@@ -31,9 +31,9 @@ mod waits;
 #[cfg(test)]
 pub(crate) use links::ControlLinks;
 pub(crate) use moments::now;
-pub use nodes::Nodes;
+pub use nodes::{Nodes, Removal};
 pub(crate) use start::store_id;
-pub use status::{ClusterStatus, MemberStatus, NodeStatus, ShardStatus};
+pub use status::{ClusterStatus, LeavingStatus, MemberStatus, NodeStatus, ShardStatus};
 pub(crate) use waits::{Wait, Waits};
 
 use crate::alone::Alone;

@@ -6,6 +6,7 @@ use crate::control::{Change, ControlError, Map, NodeState};
 use crate::error::{Error, Result};
 use crate::node::Node;
 use kvorum_sync::StoreId;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub struct Nodes {
 }
 
 impl Node {
-    /// The nodes of its cluster, to let one rest.
+    /// The nodes of its cluster, to let one rest, or go.
     pub fn nodes(&self) -> Nodes {
         Nodes { node: self.clone() }
     }
@@ -51,9 +52,43 @@ impl Nodes {
         cluster.set_state(name, NodeState::Up, |state| state == NodeState::Draining).await
     }
 
+    /// Takes a node out of the cluster for good: it hands over what it leads, then what it keeps, stops voting, and is let go of. It is then not among
+    /// the nodes any more, the others take nothing of it, and it does not start on its data again. Does not wait for the end of that: see
+    /// [`NodeStatus::leaving`]. There is no way back. Removing one that is being removed, or was, changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; [`Error::NotNow`] for the last node, for one that is not heard, or where too few others are; [`Error::Unknown`] without a
+    /// majority of the control plane: it may be done yet.
+    pub async fn remove(&self, name: &str) -> Result<Removal> {
+        let cluster = self.cluster()?;
+        let map = cluster.control.map();
+        let Ok(store) = named(&map, name) else {
+            let was = map.nodes.iter().find(|(_, row)| row.info.name == name);
+            let (store, _) = was.ok_or_else(|| no_node(&map, name))?;
+            return Ok(Removal { node: cluster.node_status(*store, name)?, notes: Vec::new() });
+        };
+        let mut notes = Vec::new();
+        if !map.lets_go(store) {
+            let is_reached = store == cluster.me || cluster.transport.is_up(store);
+            notes = cluster.control.may_leave(store, is_reached).map_err(Error::NotNow)?;
+        }
+        let stays = |state| matches!(state, NodeState::Up | NodeState::Down | NodeState::Draining);
+        Ok(Removal { node: cluster.set_state(name, NodeState::Leaving, stays).await?, notes })
+    }
+
     fn cluster(&self) -> Result<&Arc<Cluster>> {
         self.node.inner.cluster.get().ok_or_else(|| Error::NotNow("this node is alone".to_owned()))
     }
+}
+
+/// A node that is being removed.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Removal {
+    /// The node; `left` when that is over.
+    pub node: NodeStatus,
+    /// What an operator should know of the nodes that stay.
+    pub notes: Vec<String>,
 }
 
 impl Cluster {
@@ -64,10 +99,9 @@ impl Cluster {
         to: NodeState,
         from: impl Fn(NodeState) -> bool,
     ) -> Result<NodeStatus> {
+        let store = named(&self.control.map(), name)?;
         for _ in 0..TRIES {
-            let map = self.control.map();
-            let store = named(&map, name)?;
-            let before = map.state(store);
+            let before = self.control.map().state(store);
             if before == NodeState::Leaving && to != NodeState::Leaving {
                 return Err(Error::NotNow(format!(
                     "the node `{name}` is being removed: that goes on to its end"
@@ -93,18 +127,19 @@ impl Cluster {
     }
 
     fn node_status(&self, store: StoreId, name: &str) -> Result<NodeStatus> {
-        let id = super::status::id(store);
-        let found = self.status().nodes.into_iter().find(|node| node.id == id);
-        found.ok_or_else(|| Error::NoNode(format!("the node `{name}` is gone")))
+        let node = self.status_of(store);
+        node.ok_or_else(|| Error::NoNode(format!("the node `{name}` is gone")))
     }
 }
 
 /// The node of this name; or who there is.
 fn named(map: &Map, name: &str) -> Result<StoreId> {
-    map.named(name).ok_or_else(|| {
-        let here = map.nodes.values().filter(|row| row.state != NodeState::Left);
-        let mut names: Vec<&str> = here.map(|row| row.info.name.as_str()).collect();
-        names.sort_unstable();
-        Error::NoNode(format!("there is no node `{name}` in the cluster; there are {}", names.join(", ")))
-    })
+    map.named(name).ok_or_else(|| no_node(map, name))
+}
+
+fn no_node(map: &Map, name: &str) -> Error {
+    let here = map.nodes.values().filter(|row| row.state != NodeState::Left);
+    let mut names: Vec<&str> = here.map(|row| row.info.name.as_str()).collect();
+    names.sort_unstable();
+    Error::NoNode(format!("there is no node `{name}` in the cluster; there are {}", names.join(", ")))
 }

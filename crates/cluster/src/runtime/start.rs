@@ -36,6 +36,7 @@ pub(crate) fn store_id(id: [u8; 16]) -> StoreId {
 impl Cluster {
     /// Begins to listen, to speak, and to do what the map says. Does not wait for there to be a map.
     pub(crate) fn start(inner: &Arc<Inner>, settings: &ClusterSettings) -> Result<Arc<Cluster>> {
+        refuse_removed(inner)?;
         let begun = control::has_something(&inner.store)?;
         let own = [SYSTEM_TREE, control::TREE, HINTS_TREE];
         let has_data = inner.store.tree_names().iter().any(|name| !own.contains(&&**name));
@@ -176,6 +177,14 @@ impl Cluster {
 thread_local! {
     /// Whether this thread is one of the shell's.
     pub(super) static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A store that has left its cluster for good is over.
+fn refuse_removed(inner: &Inner) -> Result<()> {
+    let removed =
+        control::was_removed(&inner.store).map_err(|error| failed("what it belonged to", &error))?;
+    let folder = inner.settings.data_dir.display();
+    removed.map_or(Ok(()), |why| Err(Error::Invalid(format!("{folder}: {why}"))))
 }
 
 fn tls(files: &PeerTls) -> TlsSettings {

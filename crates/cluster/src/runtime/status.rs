@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use crate::alone::Standing;
-use crate::control::{Map, NodeState, ShardRow};
+use crate::control::{ControlStatus, Leaving, Map, NodeRow, NodeState, ShardRow};
 use crate::latch::ShardId;
 use crate::shard::{self, MemberRole};
 use kvorum_sync::{OpId, StoreId};
@@ -46,7 +46,7 @@ pub struct NodeStatus {
     pub resp_cluster: String,
     /// Its HTTP door; empty: none.
     pub http: String,
-    /// `up`; `down`; `draining`: it is to lead nothing; `leaving`: it is being removed.
+    /// `up`; `down`; `draining`: it is to lead nothing; `leaving`: it is being removed; `left`: it was.
     pub state: &'static str,
     /// Whether it votes in the control plane.
     pub votes: bool,
@@ -56,6 +56,21 @@ pub struct NodeStatus {
     pub members: usize,
     /// Shards that it leads, or is named to lead.
     pub leads: usize,
+    /// What there is still to do, if it is being removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<LeavingStatus>,
+}
+
+/// What there is still to do until a node is removed.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct LeavingStatus {
+    /// Shards of strong namespaces that it keeps still.
+    pub shards: usize,
+    /// Slots of available namespaces that it has not handed over; `None`: it has not said yet.
+    pub slots: Option<u64>,
+    /// What an operator has to do, if anything.
+    pub waits: Option<String>,
 }
 
 /// A shard.
@@ -141,26 +156,9 @@ impl Cluster {
     pub(crate) fn status(&self) -> ClusterStatus {
         let map = self.control.map();
         let control = self.control.status();
-        let (kept, managed) = (map.kept(), map.managed());
         let name = |store: StoreId| name_of(&map, store);
-        let mut nodes: Vec<NodeStatus> = map
-            .nodes
-            .iter()
-            .filter(|(_, row)| row.state != NodeState::Left)
-            .map(|(store, row)| NodeStatus {
-                id: id(*store),
-                name: row.info.name.clone(),
-                peer: row.info.peer.clone(),
-                resp: row.info.resp.clone(),
-                resp_cluster: row.info.resp_cluster.clone(),
-                http: row.info.http.clone(),
-                state: state_word(row.state),
-                votes: map.voters.contains(store),
-                reachable: *store == self.me || self.transport.is_up(*store),
-                members: kept.get(store).copied().unwrap_or(0),
-                leads: managed.get(store).copied().unwrap_or(0),
-            })
-            .collect();
+        let mut nodes = self.nodes_of(&map, &control);
+        nodes.retain(|node| node.state != state_word(NodeState::Left));
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         ClusterStatus {
             cluster: map.cluster.to_string(),
@@ -172,6 +170,36 @@ impl Cluster {
             nodes,
             shards: map.shards.iter().map(|(shard, row)| self.shard_status(&map, *shard, row)).collect(),
         }
+    }
+
+    /// What this node knows of a node that the map has, also if it has left.
+    pub(super) fn status_of(&self, store: StoreId) -> Option<NodeStatus> {
+        let control = self.control.status();
+        let id = id(store);
+        self.nodes_of(&control.map, &control).into_iter().find(|node| node.id == id)
+    }
+
+    fn nodes_of(&self, map: &Map, control: &ControlStatus) -> Vec<NodeStatus> {
+        let (kept, managed) = (map.kept(), map.managed());
+        let leaving = |store: &StoreId| {
+            let Leaving { shards, slots, waits, .. } = control.nodes.get(store)?.leaving.clone()?;
+            Some(LeavingStatus { shards, slots, waits })
+        };
+        let node = |(store, row): (&StoreId, &NodeRow)| NodeStatus {
+            id: id(*store),
+            name: row.info.name.clone(),
+            peer: row.info.peer.clone(),
+            resp: row.info.resp.clone(),
+            resp_cluster: row.info.resp_cluster.clone(),
+            http: row.info.http.clone(),
+            state: state_word(row.state),
+            votes: map.voters.contains(store),
+            reachable: *store == self.me || self.transport.is_up(*store),
+            members: kept.get(store).copied().unwrap_or(0),
+            leads: managed.get(store).copied().unwrap_or(0),
+            leaving: leaving(store),
+        };
+        map.nodes.iter().map(node).collect()
     }
 
     fn shard_status(&self, map: &Map, shard: ShardId, row: &ShardRow) -> ShardStatus {
@@ -209,7 +237,7 @@ pub(super) fn state_word(state: NodeState) -> &'static str {
     }
 }
 
-pub(super) fn id(store: StoreId) -> String {
+fn id(store: StoreId) -> String {
     format!("{:016x}", store.0)
 }
 

@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use bytes::Bytes;
 use kvorum_sync::{Lane, StoreId};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -103,6 +104,11 @@ impl Transport {
         let me = core.me();
         let others: Vec<_> = peers.iter().filter(|(store, _)| *store != me).cloned().collect();
         core.peers.set(&others, |peer| core.control.spawn(Arc::clone(core).keep(peer)).abort_handle());
+    }
+
+    /// Takes no session with these stores any more: they have left the cluster for good.
+    pub(crate) fn set_left(&self, stores: BTreeSet<StoreId>) {
+        self.core.peers.set_left(stores);
     }
 
     /// Sends a message, if there is a connection and room; never waits. What was taken may still be lost with the connection: then

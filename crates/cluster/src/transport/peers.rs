@@ -6,6 +6,7 @@ use super::types::{Identity, NotSent};
 use hashbrown::HashMap;
 use kvorum_sync::{Lane, StoreId};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -73,6 +74,9 @@ impl Session {
     }
 }
 
+/// Why there is no session with a node that was removed; both sides read it.
+const LEFT: &str = "its store was removed from the cluster, or replaced, for good";
+
 #[derive(Default)]
 struct Peer {
     /// Where it listens, if it is one to keep a session with.
@@ -94,6 +98,8 @@ pub(super) struct Reach {
 #[derive(Default)]
 pub(super) struct Peers {
     peers: RwLock<HashMap<StoreId, Peer>>,
+    /// These have left the cluster for good.
+    left: RwLock<BTreeSet<StoreId>>,
     /// Somebody came or went.
     pub(super) changed: Notify,
 }
@@ -147,9 +153,23 @@ impl Peers {
         self.changed.notify_one();
     }
 
+    /// Sessions of these stores are refused from now on, and those that there are end.
+    pub(super) fn set_left(&self, stores: BTreeSet<StoreId>) {
+        let gone: Vec<StoreId> = stores.iter().copied().collect();
+        // Before it is looked for sessions: none begins afterwards.
+        *self.left.write() = stores;
+        let ended: Vec<_> = gone.into_iter().filter_map(|store| self.session(store)).collect();
+        for session in ended {
+            self.end(&session, LEFT);
+        }
+    }
+
     /// A session takes the place of the one before. When both sides dial at one moment, that of the lower store stays.
     pub(super) fn begin(&self, session: &Arc<Session>) -> Result<(), String> {
         let mut peers = self.peers.write();
+        if self.left.read().contains(&session.peer) {
+            return Err(LEFT.into());
+        }
         let peer = peers.entry(session.peer).or_default();
         let lives = peer.session.as_ref().filter(|before| !before.control.is_closed());
         if let Some(before) = lives

@@ -1,8 +1,11 @@
-//! Nodes that are to rest.
+//! Nodes that are to rest, or to go.
 
 use crate::world::{Client, PATIENCE, World, code, run};
-use kvorum_cluster::{ClusterStatus, Error, Node, NodeStatus};
+use kvorum_cluster::{
+    Bootstrap, ClusterSettings, ClusterStatus, Error, Node, NodeSettings, NodeStatus, PeerListener, Quorum,
+};
 use kvorum_model::Reply;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tokio::task::JoinHandle;
@@ -87,6 +90,124 @@ fn a_node_that_drains_hands_over_with_nothing_unknown_and_leads_nothing_until_th
         );
         assert_eq!(world.node(0).nodes().end_drain("n0").await.unwrap().state, "up");
         assert_eq!(world.node(0).nodes().end_drain("n0").await.unwrap().state, "up", "that changes nothing");
+    });
+}
+
+/// Opens a node on a folder of the world, on a port of its own.
+fn open(world: &World, folder: &str, name: &str) -> Result<Node, Error> {
+    let mut settings = NodeSettings::new(world.dir.path().join(folder));
+    settings.memory_bytes = 16 << 20;
+    let listener = PeerListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut cluster = ClusterSettings::new(name, listener);
+    cluster.bootstrap = Bootstrap::Join(world.addresses[0].to_string());
+    settings.cluster = Some(cluster);
+    Node::open(settings)
+}
+
+async fn shut_down(world: &mut World, number: usize) {
+    let node = world.nodes[number].take().unwrap();
+    tokio::task::spawn_blocking(move || node.shutdown()).await.unwrap().unwrap();
+}
+
+async fn removed(node: &Node) -> String {
+    tokio::time::timeout(PATIENCE, node.removed()).await.expect("it learns that it was removed")
+}
+
+/// How many nodes have each entry on their own disks.
+async fn copies(world: &World) -> BTreeMap<String, usize> {
+    let mut copies = BTreeMap::new();
+    for node in world.nodes.iter().flatten() {
+        let mut range = node.entity().range(b"", None).await.unwrap();
+        while let Some(entry) = range.next().await {
+            let key = String::from_utf8(entry.unwrap().0.to_vec()).unwrap();
+            *copies.entry(key).or_default() += 1;
+        }
+    }
+    copies
+}
+
+const TWO: Quorum = Quorum { ack: Some(2), from: Some(2) };
+
+#[test]
+fn a_node_that_is_removed_under_load_takes_nothing_with_it() {
+    run(async {
+        let mut world = World::of(4).await;
+        for number in 0..60 {
+            let put = async {
+                while world.node(3).entity().put(format!("e{number}").as_bytes(), b"v", TWO).await.is_err() {}
+            };
+            tokio::time::timeout(PATIENCE, put).await.expect("an entity is taken");
+        }
+        let (stop, stop_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let mut counting: Vec<_> = (0..3).map(|at| count(world.client(at), &stop)).collect();
+        counting.push(count(world.client(3), &stop_there));
+        let removal = world.node(1).nodes().remove("n3").await.unwrap();
+        assert_eq!((removal.node.state, removal.notes.len()), ("leaving", 0));
+        let again = world.node(3).nodes().remove("n3").await.unwrap();
+        assert!(again.node.leaving.is_some(), "it tells how far it is: {again:?}");
+        let error = world.node(0).nodes().drain("n3").await.unwrap_err();
+        assert!(
+            matches!(error, Error::NotNow(_)) && error.to_string().contains("is being removed"),
+            "{error}"
+        );
+        let why = removed(world.node(3)).await;
+        assert!(why.contains("`n3`") && why.contains("empty data folder"), "{why}");
+        stop_there.store(true, SeqCst);
+        until(world.node(0), "n3 is gone", |status| row(status, "n3").is_none() && all_led(status)).await;
+        stop.store(true, SeqCst);
+        let mut sum = 0;
+        for one in counting {
+            sum += one.await.unwrap();
+        }
+        shut_down(&mut world, 3).await;
+        assert_eq!(counted(&mut world.client(0)).await, sum, "each was counted once");
+        let status = world.node(2).cluster_status().unwrap();
+        assert!(status.shards.iter().all(|shard| shard.members.len() == 3), "{status:#?}");
+        assert_eq!(
+            world.node(0).nodes().remove("n3").await.unwrap().node.state,
+            "left",
+            "again: that changes nothing"
+        );
+        let both = async { while copies(&world).await.values().filter(|count| **count == 2).count() < 60 {} };
+        tokio::time::timeout(PATIENCE, both).await.expect("two nodes have each entity");
+        for number in 0..60 {
+            let key = format!("e{number}");
+            let read = async {
+                loop {
+                    // Not before the new keeper knows that it has all.
+                    if let Ok(found) = world.node(number % 3).entity().get(key.as_bytes(), TWO).await {
+                        break found;
+                    }
+                }
+            };
+            let found = tokio::time::timeout(PATIENCE, read).await.expect("an entity is read");
+            assert_eq!(found.unwrap().value, "v");
+        }
+        let error = open(&world, "n3", "n3").err().unwrap().to_string();
+        assert!(error.contains("removed from its cluster") && error.contains("n3"), "{error}");
+        let back = open(&world, "anew", "n3").unwrap();
+        until(&back, "it joins again", |status| row(status, "n3").is_some_and(|node| node.state == "up"))
+            .await;
+    });
+}
+
+#[test]
+fn a_store_that_was_replaced_while_it_was_away_hears_of_it_and_starts_no_more() {
+    run(async {
+        let mut world = World::of(3).await;
+        shut_down(&mut world, 2).await;
+        let refused = world.node(0).nodes().remove("n2").await.unwrap_err();
+        assert!(
+            matches!(refused, Error::NotNow(_)) && refused.to_string().contains("not heard"),
+            "{refused}"
+        );
+        let new = open(&world, "anew", "n2").unwrap();
+        until(&new, "it has the place", |status| row(status, "n2").is_some_and(|node| node.id == status.me))
+            .await;
+        let old = open(&world, "n2", "n2").unwrap();
+        removed(&old).await;
+        tokio::task::spawn_blocking(move || old.shutdown()).await.unwrap().unwrap();
+        assert!(open(&world, "n2", "n2").err().unwrap().to_string().contains("removed from its cluster"));
     });
 }
 

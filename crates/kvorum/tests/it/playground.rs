@@ -96,7 +96,7 @@ fn any_node_takes_any_command_by_any_door() {
 }
 
 #[test]
-fn a_node_is_drained_by_any_other() {
+fn a_node_is_drained_and_removed_by_any_other() {
     let ground = Playground::start(3);
     let on_node = |node: usize, words: &[&str]| {
         let done = Command::new(env!("CARGO_BIN_EXE_kvorum"))
@@ -124,6 +124,13 @@ fn a_node_is_drained_by_any_other() {
         "{complaint}"
     );
     assert_eq!(http(ground.nodes[0].http, "PUT /v1/cluster/nodes/n2/drain", &[], b"").status, 405);
+    let (good, said, complaint) = on_node(1, &["remove", "n2"]);
+    assert!(
+        good && said.contains("2 nodes stay: from now on that is how many copies there are of `0`"),
+        "{said} {complaint}"
+    );
+    assert!(said.ends_with("n2 was removed: its data folder is of no use any more\n"), "{said}");
+    assert_eq!(ground.json(0, "/v1/cluster")["nodes"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]

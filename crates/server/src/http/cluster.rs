@@ -19,6 +19,15 @@ pub(super) async fn answer(shared: &Shared, rest: &str, method: &Method) -> Resu
             only(method, &[Method::GET])?;
             verify(shared).await
         }
+        ["nodes", name] => {
+            only(method, &[Method::DELETE])?;
+            let removal = shared.node.nodes().remove(&name_of(shared, name)?).await;
+            let removal = removal.map_err(|error| Answer::of(&error).into_json())?;
+            let status = if removal.node.state == "left" { StatusCode::OK } else { StatusCode::ACCEPTED };
+            let mut answer = json(serde_json::to_value(&removal))?;
+            *answer.status_mut() = status;
+            Ok(answer)
+        }
         ["nodes", name, "drain"] => {
             only(method, &[Method::POST, Method::DELETE])?;
             let name = name_of(shared, name)?;
@@ -26,8 +35,7 @@ pub(super) async fn answer(shared: &Shared, rest: &str, method: &Method) -> Resu
             node(if method == Method::POST { nodes.drain(&name).await } else { nodes.end_drain(&name).await })
         }
         _ => {
-            let text =
-                "there is no such path; there are /v1/cluster, /verify and /nodes/{name}/drain below it";
+            let text = "there is no such path; there are /v1/cluster, /verify, /nodes/{name} and /nodes/{name}/drain below it";
             Err(Answer::text(StatusCode::NOT_FOUND, text).into_json())
         }
     }

@@ -126,6 +126,7 @@ fn template(path: &str) -> &'static str {
         ["v1", "openapi.json"] => "/v1/openapi.json",
         ["v1", "cluster"] => "/v1/cluster",
         ["v1", "cluster", "verify"] => "/v1/cluster/verify",
+        ["v1", "cluster", "nodes", _] => "/v1/cluster/nodes/{name}",
         ["v1", "cluster", "nodes", _, "drain"] => "/v1/cluster/nodes/{name}/drain",
         ["v1", "ns"] => "/v1/ns",
         ["v1", "ns", _] => "/v1/ns/{namespace}",
@@ -333,6 +334,8 @@ fn the_document_is_sound() {
     assert_eq!(api.status("POST /v1/cluster/nodes/n1/drain"), 404, "a node alone");
     assert_eq!(api.status("DELETE /v1/cluster/nodes/n1/drain"), 404, "a node alone");
     assert_eq!(api.status("PUT /v1/cluster/nodes/n1/drain"), 405);
+    assert_eq!(api.status("DELETE /v1/cluster/nodes/n1"), 404, "a node alone");
+    assert_eq!(api.status("PUT /v1/cluster/nodes/n1"), 405);
     assert_eq!(ask(&api.server, "GET /v1/cluster/nothing", "", b"").0, 404);
     assert_eq!(api.status("PUT /v1/openapi.json"), 405);
     assert_eq!(api.status("GET /v1/openapi.json"), 200);

@@ -4,6 +4,7 @@
 
 use super::super::change::{Change, Proposal, RequestId, State};
 use super::super::detector::Detector;
+use super::super::leave::Keeping;
 use super::super::map::{ClusterId, NamespaceRow, NodeInfo, NodeState, ShardId};
 use super::super::report::{Beat, Report, Reports};
 use super::{Planner, PlannerConfig};
@@ -25,6 +26,8 @@ struct Node {
     boot: u64,
     beats: u64,
     sync_micros: u64,
+    /// What it would have to hand over of available namespaces.
+    slots: u64,
     reports: Reports,
     /// Managers' epochs that a restart made unusable, and those in which it leads.
     stale: BTreeMap<ShardId, Epoch>,
@@ -54,6 +57,7 @@ fn node(name: String) -> Node {
         boot: 1,
         beats: 0,
         sync_micros: QUICK_SYNC,
+        slots: 50,
         reports: Reports::default(),
         stale: BTreeMap::new(),
         leads: BTreeMap::new(),
@@ -190,7 +194,14 @@ impl World {
         for (store, node) in self.nodes.iter_mut().filter(|(_, node)| node.alive) {
             node.reports.prune(&self.state.map, self.now);
             node.beats += 1;
+            let map = &self.state.map;
+            // What it kept of available namespaces is handed over bit by bit.
+            let keeping = map.lets_go(*store).then(|| {
+                node.slots = node.slots.saturating_sub(1);
+                Keeping { among: map.eligible().map(|(store, _)| store).collect(), slots: node.slots }
+            });
             let beat = Beat {
+                keeping,
                 boot: node.boot,
                 number: node.beats,
                 hears: alive.clone(),
@@ -379,6 +390,7 @@ impl World {
             let drains = map.nodes.values().any(|row| row.state == NodeState::Draining);
             assert!(drains || is_quick(&manager) || !quick, "{shard:?} is led by a node with a slow disk");
         }
+        assert!(!map.nodes.keys().any(|store| map.lets_go(*store)), "whoever was to leave has left");
         if map.nodes.values().any(|row| row.state == NodeState::Draining) {
             return;
         }

@@ -2,6 +2,7 @@
 
 use super::super::change::Change;
 use super::super::detector::View;
+use super::super::leave::Keeping;
 use super::super::map::{ClusterId, Map, NamespaceRow, NodeInfo, NodeState, ShardId};
 use super::{Planner, PlannerConfig};
 use crate::namespace::Mode;
@@ -456,6 +457,9 @@ fn a_node_that_is_removed_hands_over_what_it_leads_then_what_it_keeps() {
     let last = case.map.shards[&SHARD].register.epoch();
     case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
     let left = Change::SetNode { store: leader, from: NodeState::Leaving, to: NodeState::Left };
+    assert!(!case.plan().contains(&left), "it has entries to hand over");
+    let among = case.map.eligible().map(|(store, _)| store).collect();
+    case.view.keeping.insert(leader, Keeping { among, slots: 0 });
     assert!(case.plan().contains(&left));
 }
 
