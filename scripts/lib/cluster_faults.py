@@ -286,7 +286,7 @@ def slow_link(cluster):
 
 
 def leave(cluster):
-    """One of four nodes is removed under load, another one drained and then killed. Writes stand still at no time; nothing acknowledged is lost."""
+    """The node of four that leads the control plane is removed under load, another one drained and then killed. Writes stand still at no time; nothing acknowledged is lost."""
     judge(leave_under_load(cluster, GAP_MAX_MS))
 
 

@@ -116,7 +116,7 @@ def conclude(cluster, writers):
     wrong = [text for writer in writers for text in writer.wrong]
     for writer in writers:
         for key, may_be in writer.may_be.items():
-            answer = until(f"{key} is read", 30, lambda: next(filter(lambda got: got and got[0] != 504, [ask(cluster.node(3), "GET", key, quorum="ack=3&from=3")]), None))
+            answer = until(f"{key} is read", 30, lambda: next(filter(lambda got: got and got[0] != 504, [ask(cluster.nodes[-1], "GET", key, quorum="ack=3&from=3")]), None))
             if (answer[1] if answer[0] == 200 else None) not in may_be:
                 wrong.append(f"at the end {key} is {answer}, expected one of {may_be}")
     total = [sum(getattr(writer, name) for writer in writers) for name in ("acknowledged", "reads", "refused")]
@@ -127,7 +127,7 @@ def conclude(cluster, writers):
         raise AssertionError(f"hardly anything was answered: {total}")
 
     def equal():
-        said = subprocess.run([cluster.program, "cluster", "verify", "--http", f"{cluster.node(1).address}:{HTTP}"], capture_output=True, text=True)
+        said = subprocess.run([cluster.program, "cluster", "verify", "--http", f"{cluster.nodes[0].address}:{HTTP}"], capture_output=True, text=True)
         print("  " + (said.stdout + said.stderr).strip().replace("\n", "\n  "))
         return said.returncode == 0 and " 0 unknown" in said.stdout
     until("all replicas are equal", 120, equal, every=2)

@@ -56,7 +56,7 @@ use raft::Raft;
 use report::{Beat, Reports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -81,6 +81,8 @@ pub(crate) struct Control(Arc<Inner>);
 struct Inner {
     me: StoreId,
     boot: u64,
+    /// It leads the log, and waits until another one does.
+    yields: AtomicBool,
     info: NodeInfo,
     namespaces: BTreeMap<u16, NamespaceRow>,
     links: Arc<dyn Links>,

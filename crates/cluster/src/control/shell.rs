@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -34,6 +34,9 @@ const PLAN_PAUSE: Duration = Duration::from_millis(10);
 
 /// How often a node tells the map that its row is wrong.
 const ROW_EVERY: Duration = Duration::from_secs(1);
+
+/// How long it may take until another voter leads: two elections.
+const YIELD_WITHIN: Duration = Duration::from_secs(4);
 
 /// What was found on the disk.
 struct Opened {
@@ -77,6 +80,7 @@ impl Control {
         let inner = Arc::new(Inner {
             me: parts.me,
             boot: parts.boot,
+            yields: AtomicBool::new(false),
             info: parts.info,
             namespaces: parts.namespaces,
             links: parts.links,
@@ -227,6 +231,10 @@ impl Inner {
             drop(tokio::time::timeout(PLAN_EVERY, self.plan_now.notified()).await);
             let (map, now) = (self.map(), self.now());
             self.detector.lock().look(&map, now);
+            if self.yields.load(Relaxed) {
+                // An entry of the log would be heard as a sign of life.
+                continue;
+            }
             if !self.leads() {
                 // A leader begins without memory.
                 planner = None;
@@ -287,6 +295,7 @@ impl Inner {
                 let voters: BTreeSet<u64> = stores.iter().map(|store| store.0).collect();
                 self.raft.change_membership(voters, true).await
             }
+            VoterStep::Yield => return self.yield_lead().await,
             VoterStep::Forget(store) => {
                 self.raft.change_membership(ChangeMembers::RemoveNodes([store.0].into()), true).await
             }
@@ -294,6 +303,24 @@ impl Inner {
         if let Err(error) = done {
             tracing::warn!(?step, %error, "the control plane's voters stay as they are: this is tried again");
         }
+    }
+
+    /// Lets another voter lead the log: this one is silent until one does.
+    async fn yield_lead(&self) {
+        self.yields.store(true, Relaxed);
+        let config = self.raft.runtime_config();
+        config.heartbeat(false);
+        config.elect(false);
+        let mut metrics = self.raft.metrics();
+        let (me, led) = (self.me.0, openraft::ServerState::Leader);
+        let another =
+            metrics.wait_for(|now| now.state != led && now.current_leader.is_some_and(|id| id != me));
+        if tokio::time::timeout(YIELD_WITHIN, another).await.is_err() {
+            tracing::warn!("nobody else leads the control plane yet: this is tried again");
+        }
+        config.elect(true);
+        config.heartbeat(true);
+        self.yields.store(false, Relaxed);
     }
 
     /// Keeps the own row of the map true.

@@ -33,6 +33,9 @@ pub(crate) enum VoterStep {
     Learn(StoreId),
     /// These vote, and only these.
     Vote(BTreeSet<StoreId>),
+    /// This node, which leads the log and is to vote no more, lets another one lead it first: openraft's leader goes on when it votes no more, and stands
+    /// still.
+    Yield,
     /// The node gets nothing any more.
     Forget(StoreId),
 }
@@ -54,7 +57,13 @@ pub(crate) fn next_step(
     let heard = |store: &&StoreId| view.is_alive(**store);
     let majority = |list: &BTreeSet<StoreId>| list.iter().filter(heard).count() > list.len() / 2;
     if chosen != *voters && majority(&chosen) && majority(voters) {
-        return Some(VoterStep::Vote(chosen));
+        let goes = voters.contains(&me) && !chosen.contains(&me);
+        let has_heir = voters.iter().any(|store| *store != me && view.is_alive(*store));
+        return Some(match (goes, has_heir) {
+            (false, _) => VoterStep::Vote(chosen),
+            (true, true) => VoterStep::Yield,
+            (true, false) => VoterStep::Vote(chosen.into_iter().chain([me]).collect()),
+        });
     }
     let gone =
         nodes.iter().find(|store| !belongs(store) && !voters.contains(store) && parted.contains(store));
@@ -68,11 +77,18 @@ fn choose(
     nodes: &BTreeSet<StoreId>,
     voters: &BTreeSet<StoreId>,
 ) -> BTreeSet<StoreId> {
-    let stays = |store: &StoreId| !matches!(map.state(*store), NodeState::Leaving | NodeState::Left);
+    let managed = map.managed();
+    // While somebody hands over, writes wait for an heir: no time for an election of the control plane.
+    let leads = |store: &StoreId| managed.get(store).is_some_and(|count| *count > 0);
+    let stays = |store: &StoreId| match map.state(*store) {
+        NodeState::Left => false,
+        NodeState::Leaving => voters.contains(store) && leads(store),
+        _ => true,
+    };
     let silent = |store: &StoreId| view.dead.get(store).map_or(0, |since| view.now.saturating_sub(*since));
     let rank = |store: &StoreId| {
         let (votes, lost) = (voters.contains(store), silent(store) >= REPLACE_AFTER_MICROS);
-        let drains = map.state(*store) == NodeState::Draining;
+        let drains = map.state(*store) == NodeState::Draining && !leads(store);
         // Nobody votes who is not heard now, except those who do already.
         let place = match (votes, lost, view.is_alive(*store)) {
             (true, false, _) if drains => 3,
@@ -154,7 +170,14 @@ mod tests {
         let alive = view(&[1, 2, 3, 4], &[]);
         assert_eq!(step(&drained(3), &alive, &[1, 2, 3], &[1, 2, 3]), None, "three are better than one");
         let others = Some(VoterStep::Vote(set(&[2, 3, 4])));
-        assert_eq!(step(&drained(4), &alive, &[1, 2, 3, 4], &[1, 2, 3]), others);
+        assert_eq!(
+            step(&drained(4), &alive, &[1, 2, 3, 4], &[1, 2, 3]),
+            Some(VoterStep::Yield),
+            "it leads the log"
+        );
+        let (nodes, voters) = (set(&[1, 2, 3, 4]), set(&[1, 2, 3]));
+        let none = BTreeSet::new();
+        assert_eq!(next_step(&drained(4), &alive, StoreId(2), &nodes, &voters, &none), others);
     }
 
     #[test]
@@ -173,6 +196,14 @@ mod tests {
         assert_eq!(step(&map, &view, &[1, 2, 4], &[1, 2, 4]), None);
         let mut draining = map;
         draining.nodes.get_mut(&StoreId(1)).unwrap().state = NodeState::Leaving;
-        assert_eq!(step(&draining, &view, &[1, 2, 4], &[1, 2, 4]), Some(VoterStep::Vote(set(&[2]))));
+        assert_eq!(step(&draining, &view, &[1, 2, 4], &[1, 2, 4]), Some(VoterStep::Yield));
+        let (nodes, none) = (set(&[1, 2, 4]), BTreeSet::new());
+        let next = next_step(&draining, &view, StoreId(2), &nodes, &nodes, &none);
+        assert_eq!(next, Some(VoterStep::Vote(set(&[2]))), "by the next leader");
+        assert_eq!(
+            step(&draining, &view, &[1, 2, 4], &[1]),
+            Some(VoterStep::Vote(set(&[1, 2]))),
+            "it needs an heir"
+        );
     }
 }

@@ -95,11 +95,16 @@ fn a_node_that_drains_hands_over_with_nothing_unknown_and_leads_nothing_until_th
 
 /// Opens a node on a folder of the world, on a port of its own.
 fn open(world: &World, folder: &str, name: &str) -> Result<Node, Error> {
+    open_through(world, 0, folder, name)
+}
+
+/// As [`open`], entering by another node than the first.
+fn open_through(world: &World, through: usize, folder: &str, name: &str) -> Result<Node, Error> {
     let mut settings = NodeSettings::new(world.dir.path().join(folder));
     settings.memory_bytes = 16 << 20;
     let listener = PeerListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let mut cluster = ClusterSettings::new(name, listener);
-    cluster.bootstrap = Bootstrap::Join(world.addresses[0].to_string());
+    cluster.bootstrap = Bootstrap::Join(world.addresses[through].to_string());
     settings.cluster = Some(cluster);
     Node::open(settings)
 }
@@ -110,7 +115,8 @@ async fn shut_down(world: &mut World, number: usize) {
 }
 
 async fn removed(node: &Node) -> String {
-    tokio::time::timeout(PATIENCE, node.removed()).await.expect("it learns that it was removed")
+    let told = tokio::time::timeout(PATIENCE, node.removed()).await;
+    told.unwrap_or_else(|_| panic!("it does not learn that it was removed: {:#?}", node.cluster_status()))
 }
 
 /// How many nodes have each entry on their own disks.
@@ -132,39 +138,47 @@ const TWO: Quorum = Quorum { ack: Some(2), from: Some(2) };
 fn a_node_that_is_removed_under_load_takes_nothing_with_it() {
     run(async {
         let mut world = World::of(4).await;
+        // The one that leads the control plane has most to hand over.
+        until(world.node(0), "somebody leads the log", |status| status.control.is_some()).await;
+        let leader = world.node(0).cluster_status().unwrap().control;
+        let gone = (0..4).find(|at| Some(format!("n{at}")) == leader).unwrap();
+        let (name, stay) = (format!("n{gone}"), (0..4).filter(|at| *at != gone).collect::<Vec<_>>());
         for number in 0..60 {
             let put = async {
-                while world.node(3).entity().put(format!("e{number}").as_bytes(), b"v", TWO).await.is_err() {}
+                while world.node(gone).entity().put(format!("e{number}").as_bytes(), b"v", TWO).await.is_err()
+                {
+                }
             };
             tokio::time::timeout(PATIENCE, put).await.expect("an entity is taken");
         }
         let (stop, stop_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let mut counting: Vec<_> = (0..3).map(|at| count(world.client(at), &stop)).collect();
-        counting.push(count(world.client(3), &stop_there));
-        let removal = world.node(1).nodes().remove("n3").await.unwrap();
+        let mut counting: Vec<_> = stay.iter().map(|at| count(world.client(*at), &stop)).collect();
+        counting.push(count(world.client(gone), &stop_there));
+        let removal = world.node(stay[0]).nodes().remove(&name).await.unwrap();
         assert_eq!((removal.node.state, removal.notes.len()), ("leaving", 0));
-        let again = world.node(3).nodes().remove("n3").await.unwrap();
+        let again = world.node(gone).nodes().remove(&name).await.unwrap();
         assert!(again.node.leaving.is_some(), "it tells how far it is: {again:?}");
-        let error = world.node(0).nodes().drain("n3").await.unwrap_err();
+        let error = world.node(stay[1]).nodes().drain(&name).await.unwrap_err();
         assert!(
             matches!(error, Error::NotNow(_)) && error.to_string().contains("is being removed"),
             "{error}"
         );
-        let why = removed(world.node(3)).await;
-        assert!(why.contains("`n3`") && why.contains("empty data folder"), "{why}");
+        let why = removed(world.node(gone)).await;
+        assert!(why.contains(&format!("`{name}`")) && why.contains("empty data folder"), "{why}");
         stop_there.store(true, SeqCst);
-        until(world.node(0), "n3 is gone", |status| row(status, "n3").is_none() && all_led(status)).await;
+        until(world.node(stay[1]), "it is gone", |status| row(status, &name).is_none() && all_led(status))
+            .await;
         stop.store(true, SeqCst);
         let mut sum = 0;
         for one in counting {
             sum += one.await.unwrap();
         }
-        shut_down(&mut world, 3).await;
-        assert_eq!(counted(&mut world.client(0)).await, sum, "each was counted once");
-        let status = world.node(2).cluster_status().unwrap();
+        shut_down(&mut world, gone).await;
+        assert_eq!(counted(&mut world.client(stay[0])).await, sum, "each was counted once");
+        let status = world.node(stay[2]).cluster_status().unwrap();
         assert!(status.shards.iter().all(|shard| shard.members.len() == 3), "{status:#?}");
         assert_eq!(
-            world.node(0).nodes().remove("n3").await.unwrap().node.state,
+            world.node(stay[1]).nodes().remove(&name).await.unwrap().node.state,
             "left",
             "again: that changes nothing"
         );
@@ -175,7 +189,7 @@ fn a_node_that_is_removed_under_load_takes_nothing_with_it() {
             let read = async {
                 loop {
                     // Not before the new keeper knows that it has all.
-                    if let Ok(found) = world.node(number % 3).entity().get(key.as_bytes(), TWO).await {
+                    if let Ok(found) = world.node(stay[number % 3]).entity().get(key.as_bytes(), TWO).await {
                         break found;
                     }
                 }
@@ -183,10 +197,10 @@ fn a_node_that_is_removed_under_load_takes_nothing_with_it() {
             let found = tokio::time::timeout(PATIENCE, read).await.expect("an entity is read");
             assert_eq!(found.unwrap().value, "v");
         }
-        let error = open(&world, "n3", "n3").err().unwrap().to_string();
-        assert!(error.contains("removed from its cluster") && error.contains("n3"), "{error}");
-        let back = open(&world, "anew", "n3").unwrap();
-        until(&back, "it joins again", |status| row(status, "n3").is_some_and(|node| node.state == "up"))
+        let error = open(&world, &name, &name).err().unwrap().to_string();
+        assert!(error.contains("removed from its cluster") && error.contains(&name), "{error}");
+        let back = open_through(&world, stay[0], "anew", &name).unwrap();
+        until(&back, "it joins again", |status| row(status, &name).is_some_and(|node| node.state == "up"))
             .await;
     });
 }
