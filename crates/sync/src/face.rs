@@ -185,6 +185,12 @@ impl Replica {
         self.leading().map(|leader| leader.slowest(self.core.log.checkpoint))
     }
 
+    /// Whether data that others have is on its way here, or is about to be: named manager now, it would lead only once it holds it.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.filling.is_some() || self.resync.is_some()
+    }
+
     /// Whether no tick is needed until the next input: an idle shard is silent.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -27,6 +27,7 @@ struct Heard {
     hears: BTreeSet<StoreId>,
     sync_micros: u64,
     halted: bool,
+    behind: bool,
     map_version: u64,
     keeping: Option<Keeping>,
     reports: Vec<Report>,
@@ -62,6 +63,8 @@ pub(crate) struct View {
     pub(crate) sync_micros: BTreeMap<StoreId, u64>,
     /// Living nodes whose stores take no writes.
     pub(crate) halted: BTreeSet<StoreId>,
+    /// Living nodes that are being brought up to what the others have.
+    pub(crate) behind: BTreeSet<StoreId>,
     /// Whom each living node hears.
     pub(crate) hears: BTreeMap<StoreId, BTreeSet<StoreId>>,
     /// Members to whom the leader of this epoch is silent, and how far they are.
@@ -112,6 +115,7 @@ impl Detector {
             hears: beat.hears.into_iter().collect(),
             sync_micros: beat.sync_micros,
             halted: beat.halted,
+            behind: beat.behind,
             map_version: beat.map_version,
             keeping: beat.keeping,
             reports: beat.reports,
@@ -186,6 +190,9 @@ impl Detector {
                 view.halted.insert(store);
             }
             view.keeping.extend(heard.keeping.clone().map(|keeping| (store, keeping)));
+            if heard.behind {
+                view.behind.insert(store);
+            }
             for report in &heard.reports {
                 view.take(store, report);
             }
@@ -209,7 +216,7 @@ impl View {
             Report::LearnerReady { shard, epoch, store } => {
                 self.ready.entry(shard).or_default().insert(store, epoch);
             }
-            Report::Disk { .. } | Report::Keeping(_) => {}
+            Report::Disk { .. } | Report::Keeping(_) | Report::Behind(_) => {}
         }
     }
 }

@@ -75,6 +75,7 @@ impl NodeSide {
             hears: self.detector.heard(now),
             sync_micros: 0,
             halted: self.reports.halted(),
+            behind: self.reports.behind(),
             map_version: map.version,
             keeping: None,
             reports: self.reports.list(),

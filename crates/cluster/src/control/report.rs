@@ -29,6 +29,8 @@ pub(crate) enum Report {
     Disk { sync_micros: u64, halted: bool },
     /// What the own node has of available namespaces, while it is being removed.
     Keeping(Option<Keeping>),
+    /// Whether a member of this node is being brought up to what the others have.
+    Behind(bool),
 }
 
 /// A heartbeat: all of a node's state that matters to the control plane. Each replaces the one before, so a lost one is harmless.
@@ -44,6 +46,9 @@ pub(crate) struct Beat {
     /// Its store takes no writes: it should lead nothing.
     #[serde(default)]
     pub(crate) halted: bool,
+    /// It is being brought up to what the others have: what it were to lead would stand still until then.
+    #[serde(default)]
+    pub(crate) behind: bool,
     pub(crate) map_version: u64,
     /// While it is being removed.
     #[serde(default)]
@@ -61,6 +66,7 @@ pub(crate) struct Reports {
     sync_micros: u64,
     halted: bool,
     keeping: Option<Keeping>,
+    behind: bool,
 }
 
 impl Reports {
@@ -88,6 +94,10 @@ impl Reports {
                 self.keeping.clone_from(keeping);
                 is_news
             }
+            Report::Behind(behind) => {
+                self.behind = behind;
+                false
+            }
         }
     }
 
@@ -104,6 +114,11 @@ impl Reports {
     /// What the own node has of available namespaces, as last reported.
     pub(crate) fn keeping(&self) -> Option<Keeping> {
         self.keeping.clone()
+    }
+
+    /// Whether a member of this node is being brought up to what the others have, as last reported.
+    pub(crate) fn behind(&self) -> bool {
+        self.behind
     }
 
     /// Forgets what the map knows by now, what it has passed by, and what was not repeated.
@@ -221,6 +236,7 @@ mod tests {
             hears,
             sync_micros: 12,
             halted: true,
+            behind: true,
             map_version: 4,
             keeping,
             reports,

@@ -194,10 +194,10 @@ impl Inner {
     /// Sends the heartbeat: to all, so that everybody knows whom it hears; what voters go by, to the voters.
     fn beat(&self) {
         let (map, now) = (self.map(), self.now());
-        let (reports, sync_micros, halted, keeping) = {
+        let (reports, sync_micros, halted, keeping, behind) = {
             let mut reports = self.reports.lock();
             reports.prune(&map, now);
-            (reports.list(), reports.sync_micros(), reports.halted(), reports.keeping())
+            (reports.list(), reports.sync_micros(), reports.halted(), reports.keeping(), reports.behind())
         };
         let mut beat = Beat {
             boot: self.boot,
@@ -205,6 +205,7 @@ impl Inner {
             hears: self.detector.lock().heard(now),
             sync_micros,
             halted,
+            behind,
             map_version: map.version,
             keeping,
             reports,

@@ -1,9 +1,9 @@
 //! What the shell looks after now and then: peers, silent leaders, learners that are ready, the health of the store.
 
 use super::Cluster;
-use crate::control::{Report, ShardRow};
+use crate::control::{Map, Report, ShardRow};
 use crate::latch::ShardId;
-use crate::shard::{MemberInput, MemberRole, Outbox};
+use crate::shard::{Member, MemberInput, MemberRole, Outbox};
 use kvorum_sync::{Ask, StepDown, StoreId};
 use std::sync::Arc;
 
@@ -79,6 +79,8 @@ impl Cluster {
         self.retire(&map);
         let keeping = if map.lets_go(self.me) { self.available.keeping() } else { None };
         self.control.report(&Report::Keeping(keeping));
+        let is_behind = self.open_shards().into_iter().any(|shard| self.is_behind(shard, &map));
+        self.control.report(&Report::Behind(is_behind));
         for shard in self.open_shards() {
             if let Some(report) = self.silent_leader(shard) {
                 self.control.report(&report);
@@ -97,6 +99,16 @@ impl Cluster {
         let is_alone = matches!(member.role(), MemberRole::Alone { .. });
         let (epoch, at) = (member.promised(), member.checkpoint().op);
         is_alone.then_some(Report::LeaderMissing { shard, epoch, at })
+    }
+
+    /// Whether the own member counts, and has yet to get what the others have.
+    fn is_behind(&self, shard: ShardId, map: &Map) -> bool {
+        let counts = map.shards.get(&shard).is_some_and(|row| row.members().contains(self.me));
+        counts
+            && self
+                .table
+                .shard(shard)
+                .is_some_and(|place| place.latch().member.as_deref().is_some_and(Member::is_behind))
     }
 
     fn look_at_learners(&self, shard: ShardId, row: &ShardRow) {

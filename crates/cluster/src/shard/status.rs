@@ -102,6 +102,11 @@ impl Member {
         self.halted.is_none() && self.replica.caught_up(store)
     }
 
+    /// Whether data that others have is on its way here: named manager now, it would lead only once it holds it.
+    pub fn is_behind(&self) -> bool {
+        self.halted.is_none() && self.replica.is_behind()
+    }
+
     /// Whether it needs no tick until the next input.
     pub fn is_idle(&self) -> bool {
         self.halted.is_some()

@@ -40,7 +40,9 @@ impl Round<'_> {
         let best = settled.filter_map(|(shard, row)| {
             let (_, manager) = row.manager()?;
             let members = row.members().as_slice().iter().copied();
-            let least = members.filter(|store| self.is_up(*store)).min_by_key(|store| managed(*store))?;
+            // One that has yet to get what the others have would lead only then: the shard would stand still for so long.
+            let ready = |store: &StoreId| self.is_up(*store) && !self.view.behind.contains(store);
+            let least = members.filter(ready).min_by_key(|store| managed(*store))?;
             let gain = managed(manager).checked_sub(managed(least))?;
             Some((gain, shard, row, least))
         });

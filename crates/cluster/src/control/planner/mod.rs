@@ -2,6 +2,8 @@
 //! leader begins without and gets to the same end. Whatever it says is judged once more when it is applied.
 
 mod balance;
+#[cfg(test)]
+mod balance_tests;
 mod disks;
 mod members;
 mod nodes;

@@ -10,22 +10,22 @@ use crate::namespaces::NamespaceSettings;
 use kvorum_sync::{Ask, Epoch, Members, OpId, StepDown, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
 
-const A: StoreId = StoreId(1);
-const B: StoreId = StoreId(2);
-const C: StoreId = StoreId(3);
+pub(super) const A: StoreId = StoreId(1);
+pub(super) const B: StoreId = StoreId(2);
+pub(super) const C: StoreId = StoreId(3);
 const D: StoreId = StoreId(4);
 const SHARD: ShardId = ShardId { namespace: 0, place: 0 };
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 fn epoch(number: u32) -> Epoch {
     Epoch::new(number).unwrap()
 }
 
 /// A cluster with one shard, a planner, and what it hears.
-struct Case {
-    map: Map,
+pub(super) struct Case {
+    pub(super) map: Map,
     planner: Planner,
-    view: View,
+    pub(super) view: View,
 }
 
 fn info(store: StoreId) -> NodeInfo {
@@ -34,7 +34,11 @@ fn info(store: StoreId) -> NodeInfo {
 
 impl Case {
     fn new(nodes: &[StoreId]) -> Case {
-        let settings = NamespaceSettings { shards: 1, ..NamespaceSettings::new(Mode::Strong) };
+        Case::with_shards(nodes, 1)
+    }
+
+    pub(super) fn with_shards(nodes: &[StoreId], shards: u16) -> Case {
+        let settings = NamespaceSettings { shards, ..NamespaceSettings::new(Mode::Strong) };
         let namespace = NamespaceRow { name: "0".into(), settings, active: true, dropped: false };
         let mut map = Map::default();
         let nodes = nodes.iter().map(|store| (*store, info(*store))).collect();
@@ -51,14 +55,14 @@ impl Case {
     }
 
     /// Everybody hears everybody.
-    fn hear_all(&mut self) {
+    pub(super) fn hear_all(&mut self) {
         let all: Vec<StoreId> = self.map.nodes.keys().copied().collect();
         self.view.dead.clear();
         self.view.alive = all.iter().map(|store| (*store, 0)).collect();
         self.view.hears = all.iter().map(|store| (*store, all.iter().copied().collect())).collect();
     }
 
-    fn kill(&mut self, store: StoreId) {
+    pub(super) fn kill(&mut self, store: StoreId) {
         self.view.alive.remove(&store);
         self.view.hears.remove(&store);
         self.view.dead.insert(store, self.view.now);
@@ -67,7 +71,7 @@ impl Case {
         });
     }
 
-    fn plan(&mut self) -> Vec<Change> {
+    pub(super) fn plan(&mut self) -> Vec<Change> {
         self.planner.plan(&self.map, &self.view)
     }
 
@@ -78,7 +82,7 @@ impl Case {
         self.view.wants = BTreeMap::from([(SHARD, BTreeMap::from([(leader, wants)]))]);
     }
 
-    fn wait(&mut self, micros: u64) {
+    pub(super) fn wait(&mut self, micros: u64) {
         self.view.now += micros;
     }
 
