@@ -47,7 +47,7 @@ pub(crate) struct Exchange {
 }
 
 /// How a shard is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Way {
     /// What is not newer than this, and the other node should have and has not, was deleted: it goes.
     pub(crate) deleted_upto: u64,
@@ -55,6 +55,8 @@ pub(crate) struct Way {
     pub(crate) only_takes: bool,
     /// What comes may be older than deletions that were forgotten here.
     pub(crate) takes_over: bool,
+    /// What goes may be older than deletions that were forgotten there.
+    pub(crate) gives_over: bool,
 }
 
 impl Exchange {
@@ -71,7 +73,7 @@ impl Exchange {
             writing: VecDeque::new(),
             moved: 0,
             refused: 0,
-            way: Way { deleted_upto: 0, only_takes: false, takes_over: false },
+            way: Way::default(),
         };
         (exchange, Ask::Digests { place })
     }
@@ -122,6 +124,7 @@ impl Exchange {
             Answer::OtherNodes
             | Answer::Rebuilding
             | Answer::Standing(_)
+            | Answer::Heard { .. }
             | Answer::MemberDigest { .. }
             | Answer::Key(_) => {
                 return Err(Refusal::Rebuilding);
@@ -141,7 +144,8 @@ impl Exchange {
         loop {
             if let Some((key, entry)) = self.writing.pop_front() {
                 self.moved += 1;
-                return Ok(Exchanged::Ask(Ask::Write { key, entry, why: Why::Mend }));
+                let why = if self.way.gives_over { Why::Move } else { Why::Mend };
+                return Ok(Exchanged::Ask(Ask::Write { key, entry, why }));
             }
             let Some(key) = self.push.pop_front() else { break };
             self.writing.extend(me.handed(&key)?.into_iter().map(|entry| (key.clone(), entry)));

@@ -48,22 +48,23 @@ impl Collected {
 impl Collect {
     /// Begins.
     pub(super) fn begin(peer: StoreId) -> (Collect, Ask) {
-        let way = Way { deleted_upto: 0, only_takes: false, takes_over: true };
+        let way = Way { takes_over: true, ..Way::default() };
         let collect = Collect { peer, place: 0, exchange: None, way, is_whole: false, refused: 0 };
         (collect, Ask::Standing)
     }
 
-    /// Takes in the answer to the last question. `awake`: the first version of after this node was last known to be awake before it slept.
+    /// Takes in the answer to the last question. `alone_from`: what a replica that doubts holds above this version was written when nobody else could
+    /// know of it, and so delete it.
     pub(super) fn step(
         &mut self,
         answer: Answer,
         replica: &Replica,
         order: &Order,
-        (ceiling, awake): (u64, u64),
+        (ceiling, alone_from): (u64, u64),
     ) -> Result<Collecting, Refusal> {
         let (exchange, ask) = match (self.exchange.take(), answer) {
             (None, Answer::Standing(stands)) => {
-                replica.turned(self.peer);
+                replica.turned(self.peer, stands.is_whole);
                 self.is_whole = stands.is_whole;
                 if replica.doubts() && stands.doubts {
                     // Both slept: neither knows more than the other.
@@ -72,8 +73,9 @@ impl Collect {
                 // That something is missing says that it was deleted only of who should have all.
                 let judges = stands.is_whole || is_planted(Fault::EmptyJudges);
                 self.way.only_takes = replica.doubts() && !judges;
-                if replica.doubts() && judges && stands.floor > awake {
-                    self.way.deleted_upto = stands.floor;
+                if replica.doubts() && judges {
+                    self.way.deleted_upto = stands.floor.min(alone_from);
+                    self.way.gives_over = true;
                 }
                 Exchange::collect(self.peer, 0, self.way)
             }

@@ -2,7 +2,6 @@
 //! at a pace.
 
 use super::counts;
-use super::floors::Heard;
 use super::leaving::Placed;
 use super::rebuild::since;
 use super::replica::Replica;
@@ -20,9 +19,6 @@ const MEND_EVERY: Duration = Duration::from_millis(100);
 
 /// What was done is followed by a rest of so many times what it took: comparing takes a small part of a processor.
 const REST_TIMES: u32 = 9;
-
-/// How often floors are looked at, and it is noted that the node is awake.
-const FLOORS_EVERY: Duration = Duration::from_secs(30);
 
 /// Hints that are handed over at one time.
 const HINTS_AT_ONCE: usize = 32;
@@ -42,12 +38,7 @@ struct Round {
 impl Shell {
     /// Mends until the node ends.
     pub(crate) async fn mend(self: Arc<Self>) {
-        let (begun, mut floors_at) = (Instant::now(), Instant::now());
-        let (mut round, mut heard) = (Round::default(), Heard::default());
-        let mut pause = MEND_EVERY;
-        let Some(begun_ms) = self.node().map(|node| node.inner.hybrid.now_ms(node.inner.time.now())) else {
-            return;
-        };
+        let (mut round, mut pause) = (Round::default(), MEND_EVERY);
         loop {
             tokio::select! {
                 () = self.lacks.notified() => {}
@@ -64,11 +55,6 @@ impl Shell {
             // Who is being removed has nothing else to do.
             let rest = if self.order().has(self.me) { REST_TIMES } else { 0 };
             pause = MEND_EVERY.max(since(now) * rest);
-            if now >= floors_at {
-                self.raise_floors(&mut heard, (begun_ms, since(begun))).await;
-                self.note_awake().await;
-                floors_at = now + FLOORS_EVERY;
-            }
         }
     }
 
@@ -107,7 +93,10 @@ impl Shell {
                 }
                 if !replica.doubts() {
                     let frame = Frame::own(*namespace, &order);
-                    self.exchange(&frame, replica, peer, Exchange::begin(peer, place)).await;
+                    self.compares(replica, peer);
+                    if self.exchange(&frame, replica, peer, Exchange::begin(peer, place)).await {
+                        self.compared(replica, peer, place);
+                    }
                 }
                 return;
             }
@@ -152,7 +141,7 @@ impl Shell {
         }
     }
 
-    /// Carries out a comparison; answers whether it came to its end.
+    /// Carries out a comparison; answers whether it came to its end and left nothing out.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         frame: &Frame,
@@ -180,7 +169,7 @@ impl Shell {
                         );
                     }
                     tracing::trace!(store = peer.0, slots, moved, "compared a shard");
-                    return true;
+                    return refused == 0;
                 }
                 Err(error) => {
                     tracing::debug!(store = peer.0, %error, "a comparison of replicas ended early");

@@ -6,6 +6,7 @@
 mod anti_entropy;
 mod collect;
 mod conflicts;
+mod contact;
 mod coordinating;
 mod coordinator;
 mod counts;
@@ -32,6 +33,7 @@ mod shell;
 #[cfg(test)]
 mod sim;
 mod standing;
+mod touch;
 mod wire;
 
 use anti_entropy::{Exchange, Exchanged};

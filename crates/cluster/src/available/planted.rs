@@ -39,6 +39,12 @@ pub(super) enum Fault {
     MovedAreRefused,
     /// Deletions are forgotten by a node's own clock alone.
     ForgetsByOwnClock,
+    /// Deletions are forgotten that a node which others reach has not seen.
+    ForgetsUnseen,
+    /// A node takes for away whom it does not reach itself.
+    EachForgetsAlone,
+    /// A replica that was cut off for too long takes what it holds for as good as what others hold.
+    CutOffMerges,
     /// What was written at the same time does not move.
     LosersStay,
 }
@@ -46,7 +52,7 @@ pub(super) enum Fault {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(super) const ALL: [Fault; 19] = [
+    pub(super) const ALL: [Fault; 22] = [
         Fault::HintIsAck,
         Fault::FirstAnswerWins,
         Fault::DeletionIsNoAnswer,
@@ -65,6 +71,9 @@ impl Fault {
         Fault::LetsGoTooEarly,
         Fault::MovedAreRefused,
         Fault::ForgetsByOwnClock,
+        Fault::ForgetsUnseen,
+        Fault::EachForgetsAlone,
+        Fault::CutOffMerges,
         Fault::LosersStay,
     ];
 }

@@ -1,8 +1,6 @@
-//! Replicas that lack something collect it, and entries go where they belong when nodes come and leave. Floors rise only when nobody is asleep who
-//! could bring back what was deleted.
+//! Replicas that lack something collect it, and entries go where they belong when nodes come and leave.
 
 use super::collect::{Collect, Collecting, Moved, Moving};
-use super::floors::{Heard, Own};
 use super::replica::{Replica, Sources};
 use super::shell::{Frame, Shell, ceiling, refused};
 use super::standing::Moment;
@@ -15,12 +13,8 @@ use crate::route::{Boxed, join};
 use kvorum_engine::Durability;
 use kvorum_sync::StoreId;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How often it is looked whether this node slept, at most.
-const PULSE_EVERY_MS: u64 = 1000;
 
 impl Shell {
     /// From now on a replica serves among the nodes that the map has. Waits for the disk.
@@ -31,8 +25,12 @@ impl Shell {
         if !is_opened && replica.is_among(&order) {
             return Ok(());
         }
-        let moment = moment(inner, replica.namespace());
+        let own = self.own(inner, replica.namespace());
+        let moment = Moment { now_ms: own.now_ms, lease_ms: own.lease_ms() };
         self.standing.turn(replica, &order, &self.sources(&map), moment, is_opened)?;
+        if is_opened {
+            self.begin_touch(inner, replica);
+        }
         if !replica.is_whole() {
             self.lacks.notify_one();
         }
@@ -40,7 +38,7 @@ impl Shell {
     }
 
     /// From whom a replica of this node collects what it lacks.
-    fn sources(&self, map: &Map) -> Sources {
+    pub(super) fn sources(&self, map: &Map) -> Sources {
         let others = map.addresses().into_iter().map(|(store, _)| store);
         let name = |store: &StoreId| map.nodes.get(store).map(|row| &row.info.name);
         let mine = name(&self.me);
@@ -50,28 +48,6 @@ impl Shell {
             others: others.filter(|store| *store != self.me).collect(),
             lost: left.filter(|name| Some(*name) == mine || map.named(name).is_none()).count(),
         }
-    }
-
-    /// This node is awake now. If it has been standing still for so long that others forget deletions meanwhile (a process that was stopped, a
-    /// machine that was suspended), its replicas doubt what they hold before they say anything more.
-    pub(super) fn pulse(&self, inner: &Inner) {
-        let now_ms = inner.hybrid.now_ms(inner.time.now());
-        if now_ms.saturating_sub(self.pulse_ms.load(Acquire)) < PULSE_EVERY_MS {
-            return;
-        }
-        let _one = self.turning.lock();
-        let before_ms = self.pulse_ms.load(Acquire);
-        for (namespace, replica) in self.opened() {
-            if before_ms > 0 && now_ms.saturating_sub(before_ms) > moment(inner, namespace).grace_ms {
-                tracing::warn!(
-                    namespace,
-                    "this node stood still for longer than the grace: it collects anew"
-                );
-                replica.doubt(&self.sources(&self.control.map()));
-                self.lacks.notify_one();
-            }
-        }
-        self.pulse_ms.store(now_ms, Release);
     }
 
     /// What is there before this store comes may be older than it.
@@ -103,7 +79,7 @@ impl Shell {
         let order = self.order();
         let unused = |id: &u16| super::shell::is_kept(&node, *id) && super::shell::is_unused(&node, *id);
         let namespaces: Vec<u16> = self.control.map().namespaces.keys().copied().filter(unused).collect();
-        let never = Moment { now_ms: 0, grace_ms: u64::MAX };
+        let never = Moment { now_ms: 0, lease_ms: u64::MAX };
         let mut all = true;
         for namespace in namespaces {
             let (shell, names) = (Arc::clone(self), order.names());
@@ -182,8 +158,10 @@ impl Shell {
         };
         let asked = replica.unturned().into_iter().filter(reached).map(ask).collect();
         for (store, answer) in join(asked).await {
-            if answer.is_some() && replica.is_among(&frame.order) {
-                replica.turned(store);
+            if let Some(answer) = answer
+                && replica.is_among(&frame.order)
+            {
+                replica.turned(store, matches!(answer, Answer::Standing(stands) if stands.is_whole));
             }
         }
     }
@@ -196,9 +174,9 @@ impl Shell {
             let (shell, replica, order) = (Arc::clone(self), Arc::clone(replica), Arc::clone(&frame.order));
             let stepped = blocking(move || {
                 let inner = &*node.inner;
-                let awake = shell.standing.awake_ms().map_or(0, |awake| inner.hybrid.floor(awake));
+                let alone_from = shell.alone_from(inner, replica.namespace());
                 let next =
-                    collect.step(answer, &replica, &order, (ceiling(inner), awake)).map_err(refused)?;
+                    collect.step(answer, &replica, &order, (ceiling(inner), alone_from)).map_err(refused)?;
                 if let Collecting::Done(collected) = &next {
                     // What came is durable before anybody relies on it.
                     inner.store.commit_at(inner.store.visible(), Durability::Synced).wait()?;
@@ -252,56 +230,6 @@ impl Shell {
         let now_ms = hybrid.now_ms(node.inner.time.now());
         hybrid.floor(now_ms.saturating_sub(kept.settings().grace_ms))
     }
-
-    /// Raises the floors below which deletions are forgotten, as far as no node can bring back what was deleted.
-    pub(super) async fn raise_floors(
-        self: &Arc<Self>,
-        heard: &mut Heard,
-        (begun_ms, awake_for): (u64, Duration),
-    ) {
-        let Some(node) = self.node() else { return };
-        let awake_for_ms = u64::try_from(awake_for.as_millis()).unwrap_or(u64::MAX);
-        for (namespace, replica) in self.opened().into_iter().filter(|(_, replica)| !replica.doubts()) {
-            let Moment { now_ms, grace_ms } = moment(&node.inner, namespace);
-            let own = Own { begun_ms, now_ms, awake_for_ms, grace_ms };
-            let frame = Frame::own(namespace, &self.order());
-            let others: Vec<_> = frame.order.stores().filter(|store| *store != self.me).collect();
-            for store in others.iter().filter(|store| self.transport.is_up(**store)) {
-                let answer = self.ask(&frame, *store, Ask::Standing).await;
-                if let Some(Answer::Standing(stands)) = answer
-                    && !stands.doubts
-                {
-                    heard.told(namespace, *store, stands.now_ms, own);
-                }
-            }
-            let Some(gone_ms) = heard.gone_ms(namespace, others, own) else { continue };
-            let floor = node.inner.hybrid.floor(gone_ms);
-            if let Err(error) = blocking(move || replica.set_tombstone_floor(floor).map_err(refused)).await {
-                tracing::warn!("deletions can't be forgotten: {error}");
-            }
-        }
-    }
-
-    /// Notes that this node is awake, unless a replica doubts what it holds: then it would not, after a restart.
-    pub(super) async fn note_awake(self: &Arc<Self>) {
-        if self.opened().iter().any(|(_, replica)| replica.doubts()) {
-            return;
-        }
-        let shell = Arc::clone(self);
-        let noted = blocking(move || match shell.node() {
-            Some(node) => shell.standing.is_awake(node.inner.hybrid.now_ms(node.inner.time.now())),
-            None => Ok(()),
-        });
-        if let Err(error) = noted.await {
-            tracing::debug!("that this node is awake is not noted: {error}");
-        }
-    }
-}
-
-/// The node's time, and the grace of a namespace.
-fn moment(inner: &Inner, namespace: u16) -> Moment {
-    let grace_ms = inner.namespaces.get(namespace).map_or(u64::MAX, |kept| kept.settings().grace_ms);
-    Moment { now_ms: inner.hybrid.now_ms(inner.time.now()), grace_ms }
 }
 
 /// How long it has been since then.

@@ -100,7 +100,9 @@ impl Replica {
     pub(crate) fn new(me: StoreId, namespace: NamespaceId, store: Store, trees: Vec<Tree>) -> Replica {
         let changes = trees.iter().map(|_| AtomicU64::new(0)).collect();
         let digests = trees.iter().map(|_| Mutex::default()).collect();
-        let (tombstone_floor, lacking) = (AtomicU64::new(0), Lacking::default());
+        // What an earlier life has forgotten stays so.
+        let forgotten = trees.iter().map(Tree::tombstone_floor).max().unwrap_or(0);
+        let (tombstone_floor, lacking) = (AtomicU64::new(forgotten), Lacking::default());
         let (among, keeps_losers) = (RwLock::new(None), AtomicBool::new(false));
         let stripes = (0..keeping::STRIPES).map(|_| Mutex::default()).collect();
         Replica {
@@ -146,11 +148,12 @@ impl Replica {
         *self.among.read() == Some(order.print())
     }
 
-    /// It may hold what was deleted while it slept, until it was collected from all `sources`.
-    pub(super) fn doubt(&self, sources: &Sources) {
+    /// It may hold what was deleted while it slept or was cut off, until it was collected from all `sources`. `order`: the nodes that are now.
+    pub(super) fn doubt(&self, order: &Order, sources: &Sources) {
         // Nothing that it said before is under way.
-        let _among = self.among.write();
-        self.lacking.begin(Begins { lacks: true, doubts: true }, sources, Vec::new());
+        let among = self.among.write();
+        let names = if *among == Some(order.print()) { order.names() } else { Vec::new() };
+        self.lacking.doubt(sources, names);
     }
 
     /// Whether it doubts what it holds.
@@ -158,9 +161,9 @@ impl Replica {
         self.lacking.doubts()
     }
 
-    /// A node has shown that it knows the nodes among which this one serves.
-    pub(super) fn turned(&self, store: StoreId) {
-        self.lacking.turned(store);
+    /// A node has shown that it knows the nodes among which this one serves, or also that it has all that it should.
+    pub(super) fn turned(&self, store: StoreId, is_whole: bool) {
+        self.lacking.turned(store, is_whole);
     }
 
     /// All that this node has is here now (`is_whole`: it had all that it should), or it has left for good.
@@ -230,7 +233,7 @@ impl Replica {
     ) -> Result<(Answer, Sequence), Refusal> {
         let _among = self.among(order)?;
         // Whoever asks knows the same nodes.
-        self.turned(from);
+        self.turned(from, false);
         if let Some(refusal) = self.refusal(ask, order, ceiling) {
             return Err(refusal);
         }
@@ -266,6 +269,8 @@ impl Replica {
             }
             Ask::Marked { mark, .. } => Ok((Answer::Key(self.marked(*mark)?), 0)),
             Ask::Drawn { seed } => Ok((Answer::Key(self.drawn(*seed)?), 0)),
+            // Its node answers.
+            Ask::Awake { .. } => Err(Refusal::Rebuilding),
         }
     }
 

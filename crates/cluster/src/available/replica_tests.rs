@@ -220,7 +220,7 @@ fn who_slept_too_long_lets_go_of_what_was_deleted() {
     assert!(
         refused(Ask::Digests { place: 0 }) && refused(Ask::Read { key: keys[0].clone(), ack: 1, from: 1 })
     );
-    let way = Way { deleted_upto: 20, only_takes: false, takes_over: true };
+    let way = Way { deleted_upto: 20, takes_over: true, ..Way::default() };
     exchange(&sleeper, &awake, Exchange::collect(TWO, 0, way));
     sleeper.collected(TWO, true);
     assert!(sleeper.is_whole() && !sleeper.doubts());
@@ -233,6 +233,17 @@ fn who_slept_too_long_lets_go_of_what_was_deleted() {
     }
     // Nothing is left to move, in either direction.
     assert_eq!(sleeper.digests(0, TWO, &order()).unwrap(), awake.digests(0, ONE, &order()).unwrap());
+}
+
+#[test]
+fn what_was_forgotten_stays_so() {
+    let before = replica(ONE);
+    before.set_tombstone_floor(20).unwrap();
+    let Replica { namespace, store, trees, .. } = before;
+    let again = Replica::new(ONE, namespace, store, trees);
+    turn(&again, &order(), &[], false);
+    let (answer, _) = again.handle(TWO, &Ask::Standing, &order(), u64::MAX).unwrap();
+    assert!(matches!(answer, Answer::Standing(stands) if stands.floor == 20));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The thin shell around coordinators and replicas: calls between nodes, the disk, time. It decides nothing.
 
 use super::counts::{self, Counts};
+use super::floors::Heard;
 use super::hints::{Hint, Hints};
 use super::marks::Marks;
 use super::replica::{Refusal, Replica};
@@ -8,6 +9,7 @@ use super::replying::Busy;
 use super::requests::Requests;
 use super::resting::Resting;
 use super::standing::Standing;
+use super::touch::Touch;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::{Answer, Ask, Operation, Order, Stands};
 use crate::commit::Commit;
@@ -76,8 +78,18 @@ pub(crate) struct Shell {
     pub(super) keeping: Mutex<Option<Keeping>>,
     /// Held while a replica is told among which nodes it serves, or that it slept.
     pub(super) turning: Mutex<()>,
+    /// When this life began: by a clock that nobody sets, and in Unix milliseconds of the hybrid clock.
+    pub(super) begun: Instant,
+    pub(super) begun_ms: u64,
     /// When this node was last known to be awake in this life, in Unix milliseconds of its hybrid clock; zero before that.
     pub(super) pulse_ms: AtomicU64,
+    /// The same, since this life began.
+    pub(super) pulse_at_ms: AtomicU64,
+    /// When it last met any other node, in Unix milliseconds of its hybrid clock.
+    pub(super) met_ms: AtomicU64,
+    /// What others said of themselves, and what they know of this one.
+    pub(super) heard: Mutex<Heard>,
+    pub(super) touches: Mutex<HashMap<u16, Touch>>,
 }
 
 /// A request that a node coordinates.
@@ -126,6 +138,7 @@ impl Shell {
         control: Control,
         transport: Transport,
     ) -> Result<Arc<Shell>> {
+        let begun_ms = inner.hybrid.now_ms(inner.time.now());
         Ok(Arc::new(Shell {
             me,
             control,
@@ -145,7 +158,13 @@ impl Shell {
             calls: Mutex::default(),
             keeping: Mutex::default(),
             turning: Mutex::default(),
+            begun: Instant::now(),
+            begun_ms,
             pulse_ms: AtomicU64::new(0),
+            pulse_at_ms: AtomicU64::new(0),
+            met_ms: AtomicU64::new(begun_ms),
+            heard: Mutex::default(),
+            touches: Mutex::default(),
         }))
     }
 
@@ -282,6 +301,9 @@ impl Shell {
                 blocking(move || verify::member_digest(&node, shard, at, expired_ms)).await?;
             return Ok(Answer::MemberDigest { checkpoint, digest });
         }
+        if let Ask::Awake { now_ms, seen_ms } = ask {
+            return self.is_told(&node, from, namespace, (now_ms, seen_ms));
+        }
         if let Some(remembered) = self.remembered(namespace, &ask) {
             return Ok(remembered);
         }
@@ -289,8 +311,7 @@ impl Shell {
             && is_unused(&node, namespace)
             && !self.replicas.lock().contains_key(&namespace)
         {
-            let now_ms = node.inner.hybrid.now_ms(node.inner.time.now());
-            return Ok(Answer::Standing(Stands { now_ms, is_unused: true, ..Stands::default() }));
+            return Ok(Answer::Standing(Stands { is_unused: true, ..Stands::default() }));
         }
         let (answer, rests_on) = match self.quick(&node, frame, &ask) {
             Quick::Answer(answer, rests_on) => (answer, rests_on),
@@ -360,11 +381,7 @@ impl Shell {
                 Err(refusal @ Refusal::Ahead { .. }) => return Ok((self.ahead(from, &refusal), 0)),
                 answered => {
                     observe(node, ask);
-                    let (mut answer, rests_on) = answered.map_err(refused)?;
-                    if let Answer::Standing(stands) = &mut answer {
-                        stands.now_ms = node.inner.hybrid.now_ms(node.inner.time.now());
-                    }
-                    return Ok((answer, rests_on));
+                    return answered.map_err(refused);
                 }
             }
         }
@@ -458,5 +475,10 @@ pub(super) fn refused(refusal: Refusal) -> Error {
 
 /// The highest version that a clock of the cluster may have given by now.
 pub(super) fn ceiling(inner: &Inner) -> u64 {
-    inner.hybrid.floor(inner.hybrid.now_ms(inner.time.now()) + AHEAD_MS)
+    ceiling_at(inner, inner.hybrid.now_ms(inner.time.now()))
+}
+
+/// The same at another time of this node's hybrid clock, in Unix milliseconds.
+pub(super) fn ceiling_at(inner: &Inner, now_ms: u64) -> u64 {
+    inner.hybrid.floor(now_ms.saturating_add(AHEAD_MS))
 }

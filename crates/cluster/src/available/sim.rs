@@ -10,11 +10,12 @@ mod stories;
 mod traffic;
 mod world;
 
-use super::floors::Heard;
+use super::floors::{Heard, Told, away};
 use super::hints::{Hint, Hints};
 use super::planted::{Fault, is_planted, plant};
 use super::replica::{Refusal, Replica, Sources};
 use super::standing::{Moment, Standing};
+use super::touch::Touch;
 use super::wire::{Head, decode_answer, decode_ask, encode_answer, encode_ask};
 use super::*;
 use crate::clock::HybridClock;
@@ -81,6 +82,23 @@ fn what_was_acknowledged_survives_while_nodes_come_lose_their_disks_leave_and_sl
     }
 }
 
+#[test]
+fn what_was_acknowledged_survives_partitions_longer_than_the_grace() {
+    let (mut cut, mut doubted) = (0, 0);
+    for seed in seeds() {
+        println!("seed {seed}");
+        let mut world = World::parting(seed);
+        (0..STEPS).for_each(|_| world.step());
+        cut += u64::from(world.changes.is_empty());
+        world.heal();
+        world.check();
+        doubted += world.doubted;
+    }
+    if seeds().len() > 1 {
+        assert!(cut > 0 && doubted > 0, "no partition was that long: {cut} {doubted}");
+    }
+}
+
 /// Power fails everywhere as soon as a write is acknowledged.
 fn cut_power(seed: u64) {
     let mut world = World::new(seed, 3, false);
@@ -105,7 +123,8 @@ fn live(seed: u64) {
         stories::each_story_ends_well();
     }
     cut_power(seed);
-    let mut worlds = [World::new(seed, 3 + (seed % 3) as usize, seed % 2 == 1), World::changing(seed)];
+    let common = World::new(seed, 3 + (seed % 3) as usize, seed % 2 == 1);
+    let mut worlds = [common, World::changing(seed), World::parting(seed)];
     for world in &mut worlds {
         (0..STEPS).for_each(|_| world.step());
         world.heal();

@@ -3,8 +3,8 @@
 //! - A new store, under whatever name, lacks what the others have, in every namespace that was there before it: it answers no reads until it has
 //!   collected everything from all of them.
 //! - A store that gets slots of a node that left lacks what belongs into them.
-//! - A store that slept longer than the grace may hold what was deleted meanwhile, its deletion being forgotten by now: it doubts its own content,
-//!   shows it to nobody, and lets go of what the others should have and have not.
+//! - A store that slept, or was cut off, longer than the grace may hold what was deleted meanwhile, its deletion being forgotten by now: it doubts
+//!   its own content, shows it to nobody, and lets go of what the others should have and have not.
 
 use super::Order;
 use super::planted::{Fault, is_planted};
@@ -24,7 +24,7 @@ const WHOLE: &str = "whole/";
 pub(super) struct Standing {
     system: Arc<System>,
     store: Store,
-    /// When this node was last known to be awake, in Unix milliseconds of its hybrid clock; [`NEVER`] before its first life.
+    /// When this node was last known to be awake and in touch, in Unix milliseconds of its hybrid clock; [`NEVER`] before its first life.
     awake_ms: AtomicU64,
 }
 
@@ -35,8 +35,8 @@ const NEVER: u64 = u64::MAX;
 pub(super) struct Moment {
     /// Unix milliseconds.
     pub(super) now_ms: u64,
-    /// How long a node may sleep, and deletions are kept.
-    pub(super) grace_ms: u64,
+    /// How long a node may be asleep or cut off before others may have forgotten what it has not seen.
+    pub(super) lease_ms: u64,
 }
 
 impl Standing {
@@ -48,7 +48,7 @@ impl Standing {
         Ok(standing)
     }
 
-    /// When this node was last known to be awake; `None` before its first life.
+    /// When this node was last known to be awake and in touch with the others; `None` before its first life.
     pub(super) fn awake_ms(&self) -> Option<u64> {
         Some(self.awake_ms.load(Acquire)).filter(|awake| *awake != NEVER)
     }
@@ -63,6 +63,10 @@ impl Standing {
         moment: Moment,
         is_opened: bool,
     ) -> Result<()> {
+        if self.awake_ms().is_none() {
+            // Its first life: nobody forgot anything that it could have.
+            self.is_awake(moment.now_ms)?;
+        }
         let (namespace, names) = (replica.namespace(), order.names());
         let mut begins = self.begins(namespace, &names, moment)?;
         if !is_opened {
@@ -85,7 +89,7 @@ impl Standing {
 
     /// How a replica begins, in a cluster of nodes of these names (by their digests, sorted).
     pub(super) fn begins(&self, namespace: u16, names: &[u64], moment: Moment) -> Result<Begins> {
-        let slept = |awake| moment.now_ms.saturating_sub(awake) > moment.grace_ms;
+        let slept = |awake| moment.now_ms.saturating_sub(awake) > moment.lease_ms;
         let doubts = self.awake_ms().is_some_and(slept) && !is_planted(Fault::OversleptMerges);
         Ok(Begins { lacks: doubts || self.lacks(namespace, names)?, doubts })
     }
@@ -118,7 +122,7 @@ impl Standing {
         self.put(&format!("{WHOLE}{namespace}"), &bytes)
     }
 
-    /// This node is awake. Waits for the disk.
+    /// This node was awake then, and in touch. Waits for the disk.
     pub(super) fn is_awake(&self, now_ms: u64) -> Result<()> {
         self.put(AWAKE, &now_ms.to_le_bytes())?;
         self.awake_ms.store(now_ms, Release);
@@ -159,7 +163,7 @@ mod tests {
             (Standing::open(&system, &store).unwrap(), store)
         };
         let begins = |lacks, doubts| Begins { lacks, doubts };
-        let at = |now_ms| Moment { now_ms, grace_ms: HOUR };
+        let at = |now_ms| Moment { now_ms, lease_ms: HOUR };
         let (standing, store) = open();
         standing.begin(16).unwrap();
         standing.begin(20).unwrap();

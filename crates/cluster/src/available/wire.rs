@@ -21,6 +21,9 @@ pub(crate) enum Ask {
     Fetch { place: u16, keys: Vec<Bytes> },
     /// How the replica stands.
     Standing,
+    /// The node that says so is awake at this time of its, and does not doubt what it holds. It has compared that with all that the node which is
+    /// asked held at `seen_ms` of its own time. Unix milliseconds.
+    Awake { now_ms: u64, seen_ms: u64 },
     /// Entries behind a key, or with it if it is the first, in key order up to `end` (exclusive), deletions too: as many as an answer holds, none at
     /// the end.
     Range { from: Bytes, is_first: bool, end: Option<Bytes> },
@@ -81,6 +84,15 @@ pub(crate) enum Answer {
     OtherNodes,
     /// How the replica stands.
     Standing(Stands),
+    /// The node that says so has heard that another one is awake.
+    Heard {
+        /// Its time, in Unix milliseconds.
+        now_ms: u64,
+        /// It never held anything.
+        is_unused: bool,
+        /// Those of whom it has heard nothing for so long that they may be away.
+        silent: Vec<StoreId>,
+    },
     /// The replica has not collected yet what it should keep, or doubts what it holds: its answer does not count. A write was done all the same.
     Rebuilding,
     /// Nothing was done: the clock of the node that gave the version is too far ahead.
@@ -96,8 +108,6 @@ pub(crate) enum Answer {
 pub(crate) struct Stands {
     /// Tombstones up to this version may be forgotten.
     pub(crate) floor: u64,
-    /// Its time, in Unix milliseconds.
-    pub(crate) now_ms: u64,
     /// It doubts what it holds.
     pub(crate) doubts: bool,
     /// It has all that it should.
@@ -171,11 +181,7 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             put_all(keys, &mut to, |key, to| put_bytes(key, to));
         }
         Ask::Standing => to.put_u8(5),
-        Ask::Range { from, is_first, end } => {
-            to.put_slice(&[6, u8::from(*is_first), u8::from(end.is_some())]);
-            put_bytes(from, &mut to);
-            put_bytes(end.as_deref().unwrap_or_default(), &mut to);
-        }
+        Ask::Range { from, is_first, end } => put_range(6, from, *is_first, end.as_deref(), &mut to),
         Ask::DigestsWith { place, peer } => {
             to.put_u8(7);
             to.put_u16_le(*place);
@@ -192,9 +198,7 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
             put_bytes(key, &mut to);
         }
         Ask::Keys { from, is_first, end, most } => {
-            to.put_slice(&[10, u8::from(*is_first), u8::from(end.is_some())]);
-            put_bytes(from, &mut to);
-            put_bytes(end.as_deref().unwrap_or_default(), &mut to);
+            put_range(10, from, *is_first, end.as_deref(), &mut to);
             to.put_u16_le(*most);
         }
         Ask::Marked { mark, search } => {
@@ -204,6 +208,11 @@ pub(crate) fn encode_ask(head: &Head, ask: &Ask) -> Bytes {
         Ask::Drawn { seed } => {
             to.put_u8(12);
             to.put_u64_le(*seed);
+        }
+        Ask::Awake { now_ms, seen_ms } => {
+            to.put_u8(13);
+            to.put_u64_le(*now_ms);
+            to.put_u64_le(*seen_ms);
         }
     }
     to.freeze()
@@ -265,6 +274,7 @@ pub(crate) fn decode_ask(mut from: Bytes) -> Read<(Head, Ask)> {
             Ask::Marked { mark: from.try_get_u64_le().ok()?, search }
         }
         12 => Ask::Drawn { seed: from.try_get_u64_le().ok()? },
+        13 => Ask::Awake { now_ms: from.try_get_u64_le().ok()?, seen_ms: from.try_get_u64_le().ok()? },
         _ => return None,
     };
     from.is_empty().then_some((head, ask))
@@ -311,11 +321,16 @@ pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
         Answer::Standing(stands) => {
             to.put_u8(6);
             to.put_u64_le(stands.floor);
-            to.put_u64_le(stands.now_ms);
             to.put_slice(&[stands.doubts, stands.is_whole, stands.is_unused].map(u8::from));
         }
         Answer::Rebuilding => to.put_u8(7),
         Answer::Ahead => to.put_u8(10),
+        Answer::Heard { now_ms, is_unused, silent } => {
+            to.put_u8(11);
+            to.put_u64_le(*now_ms);
+            to.put_u8(u8::from(*is_unused));
+            put_all(silent, &mut to, |store, to| to.put_u64_le(store.0));
+        }
         Answer::MemberDigest { checkpoint, digest } => {
             to.put_u8(8);
             to.put_u64_le(*checkpoint);
@@ -351,10 +366,10 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
         4 => Answer::Fetched(all(&mut from, 4 + ENTRY_BYTES_MIN, |from| Some((bytes(from)?, entry(from)?)))?),
         5 => Answer::OtherNodes,
         6 => {
-            let (floor, now_ms) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
+            let floor = from.try_get_u64_le().ok()?;
             let mut flag = || Some(from.try_get_u8().ok()? == 1);
             let (doubts, is_whole, is_unused) = (flag()?, flag()?, flag()?);
-            Answer::Standing(Stands { floor, now_ms, doubts, is_whole, is_unused })
+            Answer::Standing(Stands { floor, doubts, is_whole, is_unused })
         }
         7 => Answer::Rebuilding,
         8 => {
@@ -366,6 +381,11 @@ pub(crate) fn decode_answer(mut from: Bytes) -> Read<Answer> {
             (key.len() <= 1).then(|| Answer::Key(key.pop()))?
         }
         10 => Answer::Ahead,
+        11 => {
+            let (now_ms, is_unused) = (from.try_get_u64_le().ok()?, from.try_get_u8().ok()? == 1);
+            let silent = all(&mut from, 8, |from| from.try_get_u64_le().ok().map(StoreId))?;
+            Answer::Heard { now_ms, is_unused, silent }
+        }
         _ => return None,
     };
     from.is_empty().then_some(answer)
@@ -416,6 +436,12 @@ fn copies(from: u8) -> Read<u8> {
 /// `ack` and `from`.
 fn quorum(from: &mut Bytes) -> Read<(u8, u8)> {
     Some((copies(from.try_get_u8().ok()?)?, copies(from.try_get_u8().ok()?)?))
+}
+
+fn put_range(kind: u8, from: &[u8], is_first: bool, end: Option<&[u8]>, to: &mut BytesMut) {
+    to.put_slice(&[kind, u8::from(is_first), u8::from(end.is_some())]);
+    put_bytes(from, to);
+    put_bytes(end.unwrap_or_default(), to);
 }
 
 fn put_bytes(bytes: &[u8], to: &mut BytesMut) {

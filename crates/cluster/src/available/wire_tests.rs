@@ -39,6 +39,7 @@ fn asks() -> Vec<Ask> {
         Ask::Keys { from: "a".into(), is_first: false, end: None, most: u16::MAX },
         Ask::Marked { mark: u64::MAX, search: true },
         Ask::Drawn { seed: 7 },
+        Ask::Awake { now_ms: 5, seen_ms: u64::MAX },
         Ask::Write {
             key: "a".into(),
             entry: Entry { base: Some(7), ..some_entry(Some(b"v"), Some(1)) },
@@ -60,7 +61,8 @@ fn answers() -> Vec<Answer> {
         },
         Answer::Fetched(vec![(key, Entry { shadow: true, ..some_entry(None, Some(1)) })]),
         Answer::OtherNodes,
-        Answer::Standing(Stands { floor: 9, now_ms: 8, doubts: true, is_whole: true, is_unused: false }),
+        Answer::Standing(Stands { floor: 9, doubts: true, is_whole: true, is_unused: false }),
+        Answer::Heard { now_ms: 8, is_unused: true, silent: vec![StoreId(1), StoreId(u64::MAX)] },
         Answer::Rebuilding,
         Answer::Ahead,
         Answer::Key(None),

@@ -130,6 +130,7 @@ impl Cluster {
                     _ = stopped.wait_for(|stopped| *stopped) => {}
                     () = Arc::clone(&available).mend() => {}
                     () = Arc::clone(&available).watch_times() => {}
+                    () = Arc::clone(&available).stay_in_touch() => {}
                 }
             });
         };

@@ -298,6 +298,12 @@ impl Tree {
         self.raise(FloorKind::Tombstone, floor)
     }
 
+    /// The floor up to which compaction may drop tombstones and clears: the highest that was set, also in an earlier life, unless a crash came before it
+    /// was durable (then nothing was dropped on its account).
+    pub fn tombstone_floor(&self) -> Version {
+        self.state.floor(FloorKind::Tombstone)
+    }
+
     /// Raises the time up to which compaction turns expired entries into tombstones.
     ///
     /// # Errors

@@ -38,6 +38,8 @@ struct Rows {
     unturned: BTreeSet<StoreId>,
     /// These were collected from when they had not all themselves.
     partial: BTreeSet<StoreId>,
+    /// These have said, among the nodes that are now, that they have all that they should: nobody answers in their places any more.
+    whole: BTreeSet<StoreId>,
     /// The nodes, by their names, among which the replica had all that it should.
     before: Vec<u64>,
     /// Nodes that have left and took with them what they had, some of it in this one's place.
@@ -71,10 +73,17 @@ impl Lacking {
             rows.uncollected.extend(&sources.others);
             rows.unturned.extend(&sources.others);
             rows.partial.clear();
+            rows.whole.clear();
             (rows.before, rows.lost) = (before, sources.lost);
             rows.doubts |= begins.doubts;
             self.settle(&rows);
         }
+    }
+
+    /// The replica may hold what was deleted. `names`: of the nodes among which it serves.
+    pub(super) fn doubt(&self, sources: &Sources, names: Vec<u64>) {
+        let before = if self.is_whole() { names } else { self.rows.lock().before.clone() };
+        self.begin(Begins { lacks: true, doubts: true }, sources, before);
     }
 
     /// Sums up what is read without the lock.
@@ -83,10 +92,14 @@ impl Lacking {
         self.is_lacking.store(!rows.uncollected.is_empty(), Release);
     }
 
-    /// A node has shown that it knows the nodes that are now.
-    pub(super) fn turned(&self, store: StoreId) {
+    /// A node has shown that it knows the nodes that are now, or also that it has all that it should.
+    pub(super) fn turned(&self, store: StoreId, is_whole: bool) {
         if self.is_lacking.load(Acquire) {
-            self.rows.lock().unturned.remove(&store);
+            let mut rows = self.rows.lock();
+            rows.unturned.remove(&store);
+            if is_whole {
+                rows.whole.insert(store);
+            }
         }
     }
 
@@ -133,6 +146,15 @@ impl Lacking {
         if missing.is_empty() || (kept && !(is_read && rows.doubts)) {
             return true;
         }
+        let is_missed = |store: &StoreId| {
+            // Who has not all itself stands for nobody.
+            missing.contains(store) || (is_read && rows.partial.contains(store))
+        };
+        if kept && rows.before == order.names() {
+            // What it doubts can only have been deleted by those that keep it as well.
+            let keepers = order.of_slot(slot).into_iter().take(from.into()).filter(|store| *store != me);
+            return keepers.filter(is_missed).count() <= usize::from(from.saturating_sub(ack));
+        }
         if is_planted(Fault::OwnersAnswerAtOnce) && !rows.before.is_empty() && !rows.doubts {
             return true;
         }
@@ -141,9 +163,9 @@ impl Lacking {
         missed += if is_read { rows.lost } else { 0 };
         let mut known = 0;
         for store in order.of_slot(slot).into_iter().filter(|store| *store != me) {
-            // Who has not all itself stands for nobody.
-            let is_missed = missing.contains(&store) || (is_read && rows.partial.contains(&store));
-            (missed, known) = if is_missed { (missed + 1, known) } else { (missed, known + 1) };
+            let is_known = is_read || rows.whole.contains(&store);
+            missed += usize::from(is_missed(&store));
+            known += u8::from(is_known && !is_missed(&store));
             if known >= from {
                 break;
             }
@@ -234,14 +256,45 @@ mod tests {
     }
 
     #[test]
+    fn who_doubts_what_it_kept_answers_for_what_enough_others_can_not_have_deleted() {
+        let (lacking, order) = (Lacking::default(), order(3));
+        let me = StoreId(3);
+        lacking.doubt(&sources(&[1, 2]), order.names());
+        let counts = |ack, from| {
+            (0..2000)
+                .filter(|slot| order.rank(*slot, me).unwrap() < from)
+                .all(|slot| lacking.counts(Counted { slot, ack, from, is_read: true }, &order, me))
+        };
+        assert!(counts(1, 1) && counts(1, 2) && counts(1, 3) && !counts(2, 2) && !counts(2, 3));
+        lacking.collected(StoreId(1), true);
+        assert!(counts(2, 3) && !counts(3, 3));
+        // Another owner of before may have let go of what it deleted.
+        lacking.doubt(&sources(&[1, 2]), Vec::new());
+        assert!(!lacking.is_whole() && lacking.doubts());
+    }
+
+    #[test]
     fn writes_count_once_enough_others_know_of_the_new_owner() {
         let (lacking, order) = (lacking(&[1, 2, 3]), order(4));
         let write = |ack| lacking.counts(Counted { is_read: false, ..read(ack, 7) }, &order, NEW);
         assert_eq!([1, 2, 3].map(write), [false; 3]);
-        lacking.turned(StoreId(1));
-        lacking.turned(StoreId(2));
+        lacking.turned(StoreId(1), false);
+        lacking.turned(StoreId(2), false);
         assert_eq!([1, 2, 3].map(write), [true, true, false]);
-        lacking.turned(StoreId(3));
+        lacking.turned(StoreId(3), false);
         assert!(write(3) && !lacking.is_whole() && lacking.unturned().is_empty());
+    }
+
+    #[test]
+    fn who_is_as_new_stands_for_no_owner_of_before() {
+        // Five nodes, of which the fifth is as new as the fourth.
+        let (lacking, order) = (lacking(&[1, 2, 3, 5]), order(5));
+        let fourth_then_fifth = |slot: &u16| order.of_slot(*slot).starts_with(&[NEW, StoreId(5)]);
+        let slot = (0..).find(fourth_then_fifth).unwrap();
+        let write = || lacking.counts(Counted { slot, ack: 1, from: 1, is_read: false }, &order, NEW);
+        lacking.turned(StoreId(5), false);
+        assert!(!write(), "one of the others kept the slot before both");
+        lacking.turned(StoreId(5), true);
+        assert!(write(), "nobody answers in its place any more");
     }
 }

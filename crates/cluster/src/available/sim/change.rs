@@ -19,6 +19,10 @@ pub(super) enum Change {
     Sleep,
     /// It wakes, after so many more leaps of time.
     Wake(usize, u64),
+    /// Some nodes are cut off for longer than the grace, all of them running on.
+    Part,
+    /// They reach the others again, after so many more leaps of time.
+    Reunite(u64),
     /// The clock of a node is set, and set right again later.
     Jump,
     SetRight(usize),
@@ -32,8 +36,16 @@ impl World {
     pub(super) fn changing(seed: u64) -> World {
         let mut world = World::new(seed, 3, false);
         let mut all = vec![Change::Join, Change::Join, Change::Wipe, Change::Leave];
-        // A clock that is wrong by more than the grace can't tell that it slept.
-        all.push(if seed.is_multiple_of(2) { Change::Sleep } else { Change::Jump });
+        match seed % 4 {
+            0 => all.push(Change::Sleep),
+            1 => all.push(Change::Jump),
+            _ => all.extend([Change::Sleep, Change::Jump]),
+        }
+        // Who sleeps by a clock that was set back can't tell for how long.
+        world.jumps_back = seed % 4 == 1;
+        if seed.is_multiple_of(3) {
+            all.push(Change::Part);
+        }
         for _ in 0..all.len() {
             let (one, other) = (world.dice.index(all.len()), world.dice.index(all.len()));
             all.swap(one, other);
@@ -46,6 +58,13 @@ impl World {
                 up.replica.set_keeps_losers(world.keeps_losers);
             }
         }
+        world
+    }
+
+    /// A world that falls apart for longer than the grace.
+    pub(super) fn parting(seed: u64) -> World {
+        let mut world = World::new(seed, 3 + (seed % 3) as usize, false);
+        world.changes = vec![Change::Part; 1 + (seed % 2) as usize];
         world
     }
 
@@ -90,12 +109,28 @@ impl World {
                     _ => self.changes.push(Change::Wake(at, leaps - 1)),
                 }
             }
+            Change::Part if self.is_whole() => {
+                self.changes.pop();
+                let leaps = 4 + self.dice.below(10);
+                self.changes.push(Change::Reunite(leaps));
+                // Half of them at most.
+                let count = 1 + self.dice.index((keepers / 2).max(1));
+                (0..count).for_each(|more| _ = self.apart.insert((at + more) % self.nodes.len()));
+            }
+            Change::Reunite(leaps) => {
+                self.changes.pop();
+                self.leap(usize::MAX);
+                match leaps {
+                    0 => self.reunite(),
+                    _ => self.changes.push(Change::Reunite(leaps - 1)),
+                }
+            }
             Change::Jump if !self.nodes[at].is_gone => {
                 self.changes.pop();
                 self.changes.push(Change::SetRight(at));
                 self.nodes[at].skew_ms = match self.dice.below(4) {
-                    0 => 2 * GRACE_MS as i64,
-                    1 => -2 * GRACE_MS as i64,
+                    1 if self.jumps_back => -2 * GRACE_MS as i64,
+                    0 | 1 => 2 * GRACE_MS as i64,
                     2 => AHEAD_MS as i64 + 5000,
                     _ => -(AHEAD_MS as i64),
                 };
@@ -192,6 +227,22 @@ impl World {
         }
     }
 
+    /// Those that were apart reach the others again. What these deleted meanwhile and have forgotten may be what those have written: of two sides
+    /// that could not know of each other the write is what stays.
+    pub(super) fn reunite(&mut self) {
+        if self.apart.is_empty() {
+            return;
+        }
+        self.apart.clear();
+        let lone = std::mem::take(&mut self.lone);
+        self.writes.retain(|write| {
+            !write.deletes || lone.get(&write.key).is_none_or(|oldest| *oldest > write.version)
+        });
+        for client in self.clients.values_mut() {
+            client.forget();
+        }
+    }
+
     pub(super) fn wake_up(&mut self, at: usize) {
         self.nodes[at].is_paused = false;
         if self.nodes[at].up.is_some() {
@@ -212,7 +263,11 @@ impl World {
             // They may have forgotten a deletion, but then they have nothing that is older.
             self.holds(write, found.max_by_key(|entry| entry.version).as_ref())
         };
-        let writes = self.writes.iter().filter(|write| stands(write)).cloned().collect();
+        let up = self.nodes[at].up.as_ref().expect("it is up");
+        let alone_from = up.hybrid.floor(up.touch.alone_ms() + world::AHEAD_MS);
+        let is_its = |write: &Write| write.version > alone_from && write.at == at;
+        let is_promised = |write: &&Write| stands(write) || is_its(write);
+        let writes = self.writes.iter().filter(is_promised).cloned().collect();
         self.writes = writes;
         for client in self.clients.values_mut() {
             client.forget();

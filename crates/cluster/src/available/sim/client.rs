@@ -16,6 +16,9 @@ pub(super) struct Write {
     pub(super) version: u64,
     pub(super) ack: u8,
     pub(super) from: u8,
+    /// Where it was coordinated.
+    pub(super) at: usize,
+    pub(super) deletes: bool,
 }
 
 pub(super) struct Client {
@@ -103,7 +106,11 @@ impl World {
                     let newest = self.deletions.entry(key.clone()).or_default();
                     *newest = version.max(*newest);
                 }
-                (Some(Write { key: key.clone(), version, ack, from }), from)
+                if self.apart.contains(&at) {
+                    self.lone.entry(key.clone()).or_insert(version);
+                }
+                let deletes = entry.value.is_none();
+                (Some(Write { key: key.clone(), version, ack, from, at, deletes }), from)
             }
             Operation::Read { from } => (None, *from),
         };

@@ -69,6 +69,9 @@ impl World {
     fn compare(&mut self, at: usize, with: StoreId, place: u16) {
         if self.is_ready(at) && self.nodes[at].up.as_ref().is_some_and(|up| !up.replica.doubts()) {
             let (exchange, ask) = Exchange::begin(with, place);
+            if let Some(up) = &mut self.nodes[at].up {
+                up.touch.compares(with, SHARDS);
+            }
             self.drive(at, Mending::Exchange(with, place), What::Exchange(exchange), with, ask);
         }
     }
@@ -145,20 +148,23 @@ impl World {
         let Some(mut driven) = up.mending.remove(&mending) else { return };
         let order = &self.maps[driven.map].order;
         let ceiling = up.hybrid.floor(up.hybrid.now_ms(wall) + AHEAD_MS);
-        let awake = up.standing.awake_ms().map_or(0, |awake| up.hybrid.floor(awake));
+        let alone_from = up.hybrid.floor(up.touch.alone_ms() + AHEAD_MS);
         let next = match (&mut driven.what, mending, answer) {
-            (What::Exchange(exchange), Mending::Exchange(with, _), Some(answer)) => {
+            (What::Exchange(exchange), Mending::Exchange(with, place), Some(answer)) => {
                 match exchange.step(answer, &up.replica, order, ceiling) {
                     Ok(Exchanged::Ask(ask)) => Some((with, ask)),
-                    Ok(Exchanged::Done { moved, .. }) => {
+                    Ok(Exchanged::Done { moved, refused, .. }) => {
                         self.moved += moved as u64;
+                        if refused == 0 {
+                            up.touch.compared(with, place);
+                        }
                         None
                     }
                     Err(_) => None,
                 }
             }
             (What::Collect(collect), Mending::Collect(with), Some(answer)) => {
-                match collect.step(answer, &up.replica, order, (ceiling, awake)) {
+                match collect.step(answer, &up.replica, order, (ceiling, alone_from)) {
                     Ok(Collecting::Ask(ask)) => Some((with, ask)),
                     Ok(Collecting::Done(collected)) => {
                         // What was collected is durable before anybody relies on it.
@@ -195,22 +201,31 @@ impl World {
         Some(Own { begun_ms, now_ms, awake_for_ms: self.now_ms - begun, grace_ms: GRACE_MS })
     }
 
-    /// A node asks the others how they stand, forgets deletions as far as it may, and notes that it is awake.
+    /// A node tells the others that it is awake, forgets deletions as far as it may, and notes when it was in touch.
     pub(super) fn look_at_floors(&mut self, at: usize) {
         if !self.is_ready(at) {
             return;
         }
-        let (map, boot, me) = (self.nodes[at].map, self.nodes[at].boot, self.nodes[at].store_id);
-        let others: Vec<_> = self.maps[map].order.stores().filter(|store| *store != me).collect();
-        for to in &others {
-            let call = Call { by: at, boot, map, to: *to, waiter: Waiter::Heard, tries: 0 };
-            self.under_way.push(UnderWay::Ask(call, Ask::Standing));
-        }
+        let (map, boot, others) = (self.nodes[at].map, self.nodes[at].boot, self.others(at));
         let Some(own) = self.own_time(at) else { return };
         let does_compact = self.dice.below(4) == 0;
         let Some(up) = self.nodes[at].up.as_ref().filter(|up| !up.replica.doubts()) else { return };
-        up.standing.is_awake(own.now_ms).expect("a note");
-        if let Some(gone_ms) = up.heard.gone_ms(NAMESPACE, others, own)
+        for to in &others {
+            let waiter = Waiter::Heard(own.awake_for_ms);
+            let call = Call { by: at, boot, map, to: *to, waiter, tries: 0 };
+            let ask = Ask::Awake { now_ms: own.now_ms, seen_ms: up.touch.seen_ms(*to) };
+            self.under_way.push(UnderWay::Ask(call, ask));
+        }
+        if let Some(awake_ms) = up.touch.awake_ms(own, &others) {
+            up.standing.is_awake(awake_ms).expect("a note");
+        }
+        let is_fresh = |asked_ms: u64| own.awake_for_ms - asked_ms <= own.leeway_ms();
+        let told =
+            up.missed.iter().filter(|(store, (asked_ms, _))| others.contains(store) && is_fresh(*asked_ms));
+        let mut missed: Vec<_> = told.map(|(_, (_, missed))| missed.clone()).collect();
+        missed.push(up.heard.silent(NAMESPACE, &others, own));
+        let away = away(others.len() + 1, &missed);
+        if let Some(gone_ms) = up.heard.gone_ms(NAMESPACE, &others, &away, own)
             && gone_ms > BASE_MS
         {
             up.replica.set_tombstone_floor(up.hybrid.floor(gone_ms)).expect("a floor");
@@ -242,6 +257,7 @@ impl World {
     /// The faults end; what mends runs until nothing is left to mend.
     pub(super) fn heal(&mut self) {
         self.cut.clear();
+        self.reunite();
         self.changes.clear();
         let all: Vec<usize> = (0..self.nodes.len()).filter(|at| !self.nodes[*at].is_gone).collect();
         for at in &all {

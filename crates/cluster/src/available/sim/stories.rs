@@ -141,9 +141,9 @@ fn a_disk_is_lost_while_the_other_copy_sleeps() {
     all_are_heard(&mut world);
     world.crash(sleeps);
     world.wipe(loses);
-    time_goes_by(&mut world, sleeps);
-    // It hears of the empty disk before it asks anybody.
+    // The one that sleeps hears of the empty disk before it asks anybody.
     all_hear_of_map(&mut world);
+    time_goes_by(&mut world, sleeps);
     world.wake_up(sleeps);
     world.heal();
     world.check();
@@ -172,6 +172,116 @@ fn a_clock_is_set_forward_while_a_deletion_is_missed() {
     assert_eq!((world.get(0, &key, 1, 2), world.own(misses, &key)), (Some(None), None));
 }
 
+/// Time goes by, for longer than the grace, and everybody runs; who reaches whom stays as it is.
+fn time_goes_by_for_all(world: &mut World) {
+    let all: Vec<usize> = (0..world.nodes.len()).collect();
+    for _ in 0..LEAPS {
+        world.now_ms += GRACE_MS / 6;
+        for at in &all {
+            world.pulse(*at);
+            for _ in 0..2 {
+                world.look_at_floors(*at);
+                world.drain();
+            }
+        }
+        world.mend_all(&all);
+        compact(world);
+    }
+}
+
+/// A node is cut off for longer than the grace, runs on and is written to, and what it holds is deleted meanwhile, and forgotten.
+fn a_node_is_cut_off_while_something_is_deleted(restarts: bool) {
+    let mut world = World::new(1, 3, false);
+    let keys = ["key0", "key1", "key2"].map(Bytes::from);
+    for key in &keys {
+        assert!(world.put(0, key, value(), 3, 3).is_some());
+    }
+    world.mend_all(&[0, 1, 2]);
+    all_are_heard(&mut world);
+    let cut_off = 2;
+    world.apart.insert(cut_off);
+    time_goes_by_a_little(&mut world);
+    assert!(world.put(0, &keys[0], None, 2, 3).is_some());
+    let (new, lone) = (Some(Bytes::from_static(b"new")), Bytes::from_static(b"key3"));
+    assert!(world.put(0, &keys[1], new.clone(), 2, 3).is_some());
+    if !restarts {
+        assert!(world.put(cut_off, &lone, value(), 1, 3).is_some());
+    }
+    time_goes_by_for_all(&mut world);
+    assert_eq!(world.get(cut_off, &keys[2], 1, 3), Some(value()), "it serves on");
+    if restarts {
+        world.crash(cut_off);
+        world.up(cut_off);
+    }
+    assert!(world.nodes[0].up.as_ref().is_some_and(|up| up.replica.entry(&keys[0]).unwrap().is_none()));
+    let late = Bytes::from_static(b"key4");
+    assert!(world.put(cut_off, &late, value(), 1, 3).is_some());
+    world.reunite();
+    for at in 0..3 {
+        assert!(world.get(at, &keys[0], 2, 3).is_none_or(|read| read.is_none()), "it is back");
+    }
+    world.heal();
+    world.check();
+    for at in 0..3 {
+        assert_eq!(world.own(at, &keys[0]), None);
+        assert_eq!((world.own(at, &keys[1]), world.own(at, &keys[2])), (new.clone(), value()));
+        assert_eq!(world.own(at, &late), value());
+        assert!(restarts || world.own(at, &lone) == value(), "what it took when it was alone stays");
+    }
+}
+
+/// Longer than clocks may differ.
+fn time_goes_by_a_little(world: &mut World) {
+    world.now_ms += 2 * world::AHEAD_MS;
+    (0..world.nodes.len()).for_each(|at| world.pulse(at));
+}
+
+/// The two nodes that keep an entry do not reach each other for longer than the grace, and a third one reaches both. One of them deletes it.
+fn two_nodes_do_not_reach_each_other(are_in_touch_before_they_compare: bool) {
+    let mut world = World::new(1, 3, false);
+    let key = Bytes::from_static(b"key0");
+    let (deletes, misses) = (world.order_of(&key)[0], world.order_of(&key)[1]);
+    assert!(world.put(deletes, &key, value(), 2, 2).is_some());
+    world.mend_all(&[0, 1, 2]);
+    all_are_heard(&mut world);
+    world.cut.extend([(deletes, misses), (misses, deletes)]);
+    assert!(world.put(deletes, &key, None, 1, 2).is_some());
+    time_goes_by_for_all(&mut world);
+    if are_in_touch_before_they_compare {
+        world.cut.clear();
+        all_are_heard(&mut world);
+        compact(&world);
+    }
+    world.heal();
+    world.check();
+    assert_eq!((world.get(misses, &key, 1, 2), world.own(misses, &key)), (Some(None), None));
+}
+
+/// Both halves of a cluster run on for longer than the grace: neither forgets what the other has not seen.
+fn a_cluster_falls_into_halves() {
+    let mut world = World::new(1, 4, false);
+    let keys: Vec<_> = (0..12).map(|number| Bytes::from(format!("key{number}"))).collect();
+    for key in &keys {
+        assert!(world.put(0, key, value(), 3, 3).is_some());
+    }
+    world.mend_all(&[0, 1, 2, 3]);
+    world.apart.extend([2, 3]);
+    let mut deleted = 0;
+    for (number, key) in keys.iter().enumerate() {
+        deleted += usize::from(world.put(number % 4, key, None, 1, 3).is_some());
+    }
+    let is_new = |number: usize| Bytes::from(format!("new{number}"));
+    let written =
+        (0..12).filter(|number| world.put(number % 4, &is_new(*number), value(), 1, 3).is_some()).count();
+    assert!(deleted > 0 && written > 0);
+    time_goes_by_for_all(&mut world);
+    let promised = world.writes.len();
+    world.apart.clear();
+    world.heal();
+    world.check();
+    assert_eq!((world.writes.len(), world.doubted), (promised, 0), "nothing was renounced");
+}
+
 #[test]
 pub(super) fn each_story_ends_well() {
     a_new_owner_is_asked_before_it_holds_its_slots();
@@ -182,4 +292,9 @@ pub(super) fn each_story_ends_well() {
     a_node_sleeps_while_something_is_deleted(false);
     a_disk_is_lost_while_the_other_copy_sleeps();
     a_clock_is_set_forward_while_a_deletion_is_missed();
+    a_node_is_cut_off_while_something_is_deleted(false);
+    a_node_is_cut_off_while_something_is_deleted(true);
+    two_nodes_do_not_reach_each_other(false);
+    two_nodes_do_not_reach_each_other(true);
+    a_cluster_falls_into_halves();
 }

@@ -13,7 +13,8 @@ pub(super) enum Waiter {
     Client(u64),
     Mending(Mending),
     Hint(Box<Hint>),
-    Heard,
+    /// Since when the node that asks has been awake.
+    Heard(u64),
     Nobody,
 }
 
@@ -66,12 +67,17 @@ impl World {
             return None;
         }
         self.pulse(at);
+        self.meet(at, call.by);
         // As it would come over the wire.
         let asked = self.maps[call.map].order.print();
         let head = Head { namespace: NAMESPACE, nodes: asked, durability: None };
         let (head, ask) = decode_ask(encode_ask(&head, ask)).expect("an ask");
         if head.nodes != self.map_of(at).order.print() && !is_planted(Fault::MapsMix) {
             return Some(Answer::OtherNodes);
+        }
+        if let Ask::Awake { now_ms, seen_ms } = ask {
+            let answer = self.is_told(at, self.nodes[call.by].store_id, now_ms, seen_ms);
+            return decode_answer(encode_answer(&answer));
         }
         let answer = match self.handle(at, self.nodes[call.by].store_id, &ask) {
             Err(Refusal::OtherNodes) => {
@@ -95,19 +101,32 @@ impl World {
         let order = &self.maps[map].order;
         let up = self.nodes[at].up.as_mut().expect("it is up");
         let ceiling = up.hybrid.floor(up.hybrid.now_ms(wall) + AHEAD_MS);
-        let (mut answer, sequence) = up.replica.handle(asker, ask, order, ceiling)?;
+        let (answer, sequence) = up.replica.handle(asker, ask, order, ceiling)?;
         if let Ask::Write { entry, .. } = ask {
             up.hybrid.observe(entry.version);
-        }
-        if let Answer::Standing(stands) = &mut answer {
-            stands.now_ms = up.hybrid.now_ms(wall);
         }
         up.store.commit_at(sequence, Durability::Synced).wait().expect("a sync");
         Ok(answer)
     }
 
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains(&(from, to)) || self.apart.contains(&from) != self.apart.contains(&to)
+    }
+
+    /// A node has heard of another one.
+    fn meet(&mut self, at: usize, other: usize) {
+        let wall = self.wall_ms(at);
+        if let Some(up) = self.nodes[at].up.as_mut().filter(|_| at != other) {
+            up.met_ms = up.hybrid.now_ms(wall);
+        }
+    }
+
+    fn is_told(&mut self, at: usize, from: StoreId, now_ms: u64, seen_ms: u64) -> Answer {
+        let (own, others) = (self.own_time(at).expect("it is up"), self.others(at));
+        let heard = &mut self.nodes[at].up.as_mut().expect("it is up").heard;
+        heard.told(NAMESPACE, from, Told { now_ms, seen_ms, after_ms: own.awake_for_ms });
+        let silent = heard.silent(NAMESPACE, &others, own);
+        Answer::Heard { now_ms: own.now_ms, is_unused: false, silent }
     }
 
     fn hear(&mut self, mut call: Call, ask: Ask, answer: Option<Answer>) {
@@ -122,6 +141,9 @@ impl World {
         self.pulse(call.by);
         let at = self.at(call.to);
         let answer = answer.filter(|_| at.is_some_and(|at| !self.is_cut(at, call.by)));
+        if let Some(at) = at.filter(|_| answer.is_some()) {
+            self.meet(call.by, at);
+        }
         let is_early = match &answer {
             Some(Answer::OtherNodes) => call.map == self.nodes[call.by].map,
             Some(Answer::Rebuilding) => matches!(call.waiter, Waiter::Client(_)),
@@ -151,10 +173,10 @@ impl World {
                 up.hints.delivered(&hint).expect("a hint goes");
                 self.delivered += 1;
             }
-            (Waiter::Heard, Some(Answer::Standing(stands))) if !stands.doubts => {
-                let own = self.own_time(call.by);
-                if let (Some(own), Some(up)) = (own, &mut self.nodes[call.by].up) {
-                    up.heard.told(NAMESPACE, call.to, stands.now_ms, own);
+            (Waiter::Heard(asked_ms), Some(Answer::Heard { now_ms, silent, .. })) => {
+                if let Some(up) = &mut self.nodes[call.by].up {
+                    up.touch.answered(call.to, asked_ms, now_ms);
+                    up.missed.insert(call.to, (asked_ms, silent));
                 }
             }
             _ => {}

@@ -60,7 +60,12 @@ pub(super) struct Up {
     /// When this life began: true time, and its own clock's.
     pub(super) begun: (u64, u64),
     pub(super) pulse_ms: u64,
+    /// When it last met another node, by its own clock.
+    pub(super) met_ms: u64,
     pub(super) heard: Heard,
+    pub(super) touch: Touch,
+    /// Whom the others miss, and when they were asked.
+    pub(super) missed: BTreeMap<StoreId, (u64, Vec<StoreId>)>,
     pub(super) mending: BTreeMap<Mending, Driven>,
 }
 
@@ -71,6 +76,12 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) maps: Vec<Map>,
     pub(super) cut: BTreeSet<(usize, usize)>,
+    /// These reach each other and nobody else.
+    pub(super) apart: BTreeSet<usize>,
+    /// Of each key the oldest write of a node that was apart.
+    pub(super) lone: BTreeMap<Bytes, u64>,
+    /// How often a node was apart for so long that it doubted what it holds.
+    pub(super) doubted: u64,
     pub(super) under_way: Vec<UnderWay>,
     pub(super) clients: BTreeMap<u64, Client>,
     pub(super) begun: u64,
@@ -78,6 +89,8 @@ pub(super) struct World {
     pub(super) told: BTreeMap<u64, Outcome>,
     /// What is still to happen to the nodes.
     pub(super) changes: Vec<Change>,
+    /// Clocks may be set back by more than the grace.
+    pub(super) jumps_back: bool,
     /// What was written at the same time is kept.
     pub(super) keeps_losers: bool,
     /// Acknowledged writes.
@@ -99,11 +112,15 @@ impl World {
             nodes: Vec::new(),
             maps: Vec::new(),
             cut: BTreeSet::new(),
+            apart: BTreeSet::new(),
+            lone: BTreeMap::new(),
+            doubted: 0,
             under_way: Vec::new(),
             clients: BTreeMap::new(),
             begun: 0,
             told: BTreeMap::new(),
             changes: if wipe { vec![Change::Wipe] } else { Vec::new() },
+            jumps_back: false,
             keeps_losers: false,
             writes: Vec::new(),
             deletions: BTreeMap::new(),
@@ -210,7 +227,10 @@ impl World {
             pulse_ms: begun.1,
             hybrid,
             begun,
+            met_ms: begun.1,
             heard: Heard::default(),
+            touch: Touch::begin(0, 0, begun.1),
+            missed: BTreeMap::new(),
             mending: BTreeMap::new(),
         });
         self.turn(at, true);
@@ -218,26 +238,41 @@ impl World {
 
     /// A replica is told among which nodes it serves.
     pub(super) fn turn(&mut self, at: usize, is_opened: bool) {
-        let (sources, wall) = (self.sources(at), self.wall_ms(at));
-        let (node, map) = (&self.nodes[at], self.map_of(at));
-        let Some(up) = &node.up else { return };
-        let moment = Moment { now_ms: up.hybrid.now_ms(wall), grace_ms: GRACE_MS };
+        let sources = self.sources(at);
+        let Some(own) = self.own_time(at) else { return };
+        let map = &self.maps[self.nodes[at].map];
+        let Some(up) = &mut self.nodes[at].up else { return };
+        let moment = Moment { now_ms: own.now_ms, lease_ms: own.lease_ms() };
         up.standing.turn(&up.replica, &map.order, &sources, moment, is_opened).expect("a turn");
+        if is_opened {
+            let awake_ms = up.standing.awake_ms().filter(|_| !up.replica.doubts());
+            let ago_ms = awake_ms.map_or(0, |awake_ms| own.now_ms.saturating_sub(awake_ms));
+            up.touch = Touch::begin(ago_ms, 0, own.begun_ms);
+        }
     }
 
-    /// As a node does before it says anything: it may have been standing still.
+    /// As a node does before it says anything: it may have been standing still, or cut off.
     pub(super) fn pulse(&mut self, at: usize) {
-        let (sources, wall) = (self.sources(at), self.wall_ms(at));
+        let (sources, others) = (self.sources(at), self.others(at));
+        let Some(own) = self.own_time(at) else { return };
+        let order = &self.maps[self.nodes[at].map].order;
         let Some(up) = &mut self.nodes[at].up else { return };
-        let now_ms = up.hybrid.now_ms(wall);
-        if now_ms.saturating_sub(up.pulse_ms) > GRACE_MS && !is_planted(Fault::OversleptMerges) {
-            up.replica.doubt(&sources);
-            // What it held alone is no longer promised.
+        let slept = own.now_ms.saturating_sub(up.pulse_ms) > own.patience_ms();
+        let slept = slept && !is_planted(Fault::OversleptMerges);
+        up.pulse_ms = own.now_ms;
+        if slept || up.touch.is_lost(own, &others) {
+            up.replica.doubt(order, &sources);
+            up.touch.doubts(own, up.met_ms);
+            self.doubted += u64::from(!slept);
+            // What it held with nobody but those that are as lost is no longer promised.
             self.renounce(at);
         }
-        if let Some(up) = &mut self.nodes[at].up {
-            up.pulse_ms = now_ms;
-        }
+    }
+
+    /// The nodes that a node knows besides itself.
+    pub(super) fn others(&self, at: usize) -> Vec<StoreId> {
+        let me = self.nodes[at].store_id;
+        self.map_of(at).order.stores().filter(|store| *store != me).collect()
     }
 
     /// Power fails: what was not synced may be lost.
@@ -262,6 +297,7 @@ impl World {
         }
         self.start(at, false);
         if self.nodes[at].up.as_ref().is_some_and(|up| up.replica.doubts()) {
+            self.doubted += u64::from(self.apart.contains(&at));
             self.renounce(at);
         }
     }
