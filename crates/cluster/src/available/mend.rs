@@ -1,6 +1,7 @@
 //! What replicas do for each other without being asked: what one lacks is collected, hints are handed over, shards compared, one after the other,
 //! at a pace.
 
+use super::calm::Calm;
 use super::counts;
 use super::leaving::Placed;
 use super::rebuild::since;
@@ -33,6 +34,7 @@ struct Round {
     knows_unused: bool,
     /// Shards of which nothing lies where it does not belong, among these nodes.
     placed: Placed,
+    calm: Calm,
 }
 
 impl Shell {
@@ -82,25 +84,28 @@ impl Shell {
         round.turn += 1;
         self.hand_over(peer).await;
         // Each peer in turn; with each of them one shard after the other.
-        let places = |replica: &Arc<Replica>| usize::from(replica.places());
-        let shards: usize = open.iter().map(|(_, replica)| places(replica)).sum();
-        let mut place = (round.turn / others.len().max(1)).checked_rem(shards).unwrap_or_default();
-        for (namespace, replica) in &open {
-            if place < places(replica) {
-                let place = place as u16;
-                if !round.placed.contains(&(*namespace, place)) && self.move_away(replica, place).await {
-                    round.placed.insert((*namespace, place));
-                }
-                if !replica.doubts() {
-                    let frame = Frame::own(*namespace, &order);
-                    self.compares(replica, peer);
-                    if self.exchange(&frame, replica, peer, Exchange::begin(peer, place)).await {
-                        self.compared(replica, peer, place);
-                    }
-                }
-                return;
+        let all =
+            open.iter().flat_map(|(_, replica)| (0..replica.places()).map(move |place| (replica, place)));
+        let all: Vec<(&Arc<Replica>, u16)> = all.collect();
+        let turn = (round.turn / others.len().max(1)).checked_rem(all.len()).unwrap_or_default();
+        let Some((replica, place)) = all.get(turn).copied() else { return };
+        let id = (replica.namespace(), place);
+        if !round.placed.contains(&id) && self.move_away(replica, place).await {
+            round.placed.insert(id);
+        }
+        let now = Instant::now();
+        let mut next = all.iter().cycle().skip(turn).take(all.len());
+        let due = next.find(|(replica, place)| {
+            let (id, changes) = ((replica.namespace(), *place), replica.changes(*place));
+            !replica.doubts() && round.calm.is_due(id, peer, changes, now)
+        });
+        if let Some((replica, place)) = due.copied() {
+            round.calm.compares((replica.namespace(), place), peer, now);
+            let frame = Frame::own(replica.namespace(), &order);
+            self.compares(replica, peer);
+            if self.exchange(&frame, replica, peer, Exchange::begin(peer, place)).await {
+                self.compared(replica, peer, place);
             }
-            place -= places(replica);
         }
     }
 

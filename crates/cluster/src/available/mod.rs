@@ -4,6 +4,7 @@
 //! the coordinator's own messages, its read repair, hints for those that were down, and anti-entropy.
 
 mod anti_entropy;
+mod calm;
 mod collect;
 mod conflicts;
 mod contact;

@@ -30,6 +30,9 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// How safe a write is made by itself. Whoever tells of it waits until it is as safe as its namespace, or the client, asks for.
+const SAFE: Durability = Durability::Written;
+
 /// What a list has at most.
 pub(super) const LISTED_MAX: usize = 512;
 
@@ -223,7 +226,7 @@ impl Replica {
     }
 
     /// Does what another node, or a client's coordinator on this one, asks. `ceiling`: the highest version that the clocks can have given by now.
-    /// The answer may be told once the sequence is durable. Waits for the disk.
+    /// The answer may be told once the sequence is as safe as its namespace, or the client, asks for: whoever tells it waits for that. Reads from the disk.
     pub(crate) fn handle(
         &self,
         from: StoreId,
@@ -372,7 +375,7 @@ impl Replica {
         if (why == Why::Move && !is_planted(Fault::MovedAreRefused)) || is_newer {
             batch.take_over();
         }
-        let commit = match self.store.write(&batch, Durability::Synced) {
+        let commit = match self.store.write(&batch, SAFE) {
             // Of a time whose tombstones are gone: it may be of something that was deleted, and must not come back.
             Err(kvorum_engine::Error::BelowFloor { .. }) => return Ok((answer(entry.version + 1), 0)),
             written => written?,
@@ -383,7 +386,7 @@ impl Replica {
 
     /// Writes what stands beside an entry.
     fn beside(&self, batch: &Batch) -> Result<Sequence, Refusal> {
-        if batch.is_empty() { Ok(0) } else { Ok(self.store.write(batch, Durability::Synced)?.sequence()) }
+        if batch.is_empty() { Ok(0) } else { Ok(self.store.write(batch, SAFE)?.sequence()) }
     }
 
     fn read(&self, key: &[u8]) -> Result<(Answer, Sequence), Refusal> {
@@ -421,6 +424,11 @@ impl Replica {
         drop(self.store.write(&batch, Durability::Written)?);
         self.changed(place);
         Ok(())
+    }
+
+    /// How often a shard has changed in this life.
+    pub(super) fn changes(&self, place: u16) -> u64 {
+        self.changes.get(usize::from(place)).map_or(0, |changes| changes.load(Acquire))
     }
 
     fn changed(&self, place: u16) {
