@@ -13,6 +13,12 @@ use std::time::Duration;
 /// The map may change while it is being changed: nodes go down and come up.
 const TRIES: usize = 8;
 
+/// Nodes that are taken for running and not heard are waited for so long before it is judged whether one can go: in a rush a heartbeat may be late.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
+
+/// Nobody tells when one is heard again: it is looked at so often, as often as hearts beat.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
 /// How long this node may take to see what was decided.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -69,6 +75,7 @@ impl Nodes {
         };
         let mut notes = Vec::new();
         if !map.lets_go(store) {
+            cluster.hear_all().await;
             let is_reached = store == cluster.me || cluster.transport.is_up(store);
             notes = cluster.control.may_leave(store, is_reached).map_err(Error::NotNow)?;
         }
@@ -92,6 +99,26 @@ pub struct Removal {
 }
 
 impl Cluster {
+    /// Waits until all nodes that are taken for running are heard, for a while.
+    async fn hear_all(&self) {
+        let is_heard = |store: StoreId| self.control.is_alive(store) && self.transport.is_up(store);
+        let all = async {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            loop {
+                looks.tick().await;
+                let map = self.control.map();
+                let runs = |state| !matches!(state, NodeState::Down | NodeState::Left);
+                let mut others =
+                    map.nodes.iter().filter(|(store, row)| **store != self.me && runs(row.state));
+                if others.all(|(store, _)| is_heard(*store)) {
+                    return;
+                }
+            }
+        };
+        // Who is silent still is named by what judges.
+        let _ = tokio::time::timeout(HEARD_WITHIN, all).await;
+    }
+
     /// Brings a node into a state, from any of those that it may come `from`; one that is in another stays as it is.
     async fn set_state(
         &self,
