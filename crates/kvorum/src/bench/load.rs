@@ -4,10 +4,10 @@ use super::client::{Client, Problem};
 use super::options::Options;
 use super::tally::Tally;
 use super::workload::{Operation, Workload};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Before a broken connection is made anew.
@@ -24,6 +24,10 @@ pub(crate) struct Run {
     /// Operations that may still begin.
     left: AtomicI64,
     ended: Ended,
+    /// Clients wait here for each other until all have their connections: making them is no part of the load.
+    connected: Barrier,
+    /// When all had them.
+    start: OnceLock<Instant>,
 }
 
 /// What came of a run.
@@ -35,18 +39,22 @@ pub(crate) struct Outcome {
 impl Run {
     pub(crate) fn new(options: &Options, rate: Option<u64>, ended: &Ended) -> Arc<Run> {
         let left = options.requests.map_or(i64::MAX, |requests| i64::try_from(requests).unwrap_or(i64::MAX));
-        Arc::new(Run { options: options.clone(), rate, left: AtomicI64::new(left), ended: ended.clone() })
+        Arc::new(Run {
+            options: options.clone(),
+            rate,
+            left: AtomicI64::new(left),
+            ended: ended.clone(),
+            connected: Barrier::new(usize::try_from(options.clients).unwrap_or(usize::MAX)),
+            start: OnceLock::new(),
+        })
     }
 
     /// Runs all clients to the end of the run's time or operations, or until it is ended.
     pub(crate) fn execute(self: &Arc<Run>) -> Result<Outcome, String> {
-        let start = Instant::now();
         let threads = self.options.threads;
         let spawn = |thread| {
             let run = Arc::clone(self);
-            std::thread::Builder::new()
-                .name(format!("load-{thread}"))
-                .spawn(move || run.thread(thread, start))
+            std::thread::Builder::new().name(format!("load-{thread}")).spawn(move || run.thread(thread))
         };
         let handles: Vec<_> =
             (0..threads).map(spawn).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
@@ -56,11 +64,11 @@ impl Run {
                 handle.join().map_err(|_| String::from("a thread of the load generator panicked"))??;
             tally.add(&counted)?;
         }
-        Ok(Outcome { tally, took: start.elapsed() })
+        Ok(Outcome { tally, took: self.start.get().map_or(Duration::ZERO, Instant::elapsed) })
     }
 
     /// The clients of one thread.
-    fn thread(self: &Arc<Run>, thread: u64, start: Instant) -> Result<Tally, String> {
+    fn thread(self: &Arc<Run>, thread: u64) -> Result<Tally, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -69,7 +77,7 @@ impl Run {
         runtime.block_on(async {
             let tasks: Vec<_> = (thread..clients)
                 .step_by(usize::try_from(threads).unwrap_or(1))
-                .map(|client| tokio::spawn(Arc::clone(self).client(client, start)))
+                .map(|client| tokio::spawn(Arc::clone(self).client(client)))
                 .collect();
             let mut tally = Tally::new();
             for task in tasks {
@@ -80,16 +88,19 @@ impl Run {
         })
     }
 
-    async fn client(self: Arc<Run>, number: u64, start: Instant) -> Result<Tally, String> {
+    async fn client(self: Arc<Run>, number: u64) -> Result<Tally, String> {
         let options = &self.options;
-        let end = start + options.time;
-        let mut schedule = Schedule::new(self.rate, options.clients, number, start);
         let mut workload = Workload::new(options, number);
         let mut tally = Tally::new();
         let mut ended = self.ended.clone();
         let address = self.address(number);
         let connected = Client::connect(options, address).await;
+        // Also who has none: the others wait for all.
+        self.connected.wait().await;
         let mut connection = Some(connected.map_err(|problem| format!("cannot load {address}: {problem}"))?);
+        let start = *self.start.get_or_init(Instant::now);
+        let end = start + options.time;
+        let mut schedule = Schedule::new(self.rate, options.clients, number, start);
         let (mut due, mut operations, mut answers) = (Vec::new(), Vec::<Operation>::new(), Vec::new());
         while self.begin(&mut schedule, end, &mut ended, &mut due).await {
             let Some(client) = &mut connection else { break };
