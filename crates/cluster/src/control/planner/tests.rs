@@ -82,6 +82,22 @@ impl Case {
         self.view.wants = BTreeMap::from([(SHARD, BTreeMap::from([(leader, wants)]))]);
     }
 
+    /// A leader with nothing under way asks for an heir, and gets one of the others, who leads the same members. Answers who that is.
+    fn hands_over(&mut self, leader: StoreId) -> StoreId {
+        self.settled(leader);
+        let (next, members) = self.nominated().unwrap();
+        assert!(next != leader && members.len() == 3);
+        self.reigns();
+        self.plan();
+        next
+    }
+
+    /// The nominated manager leads.
+    fn reigns(&mut self) {
+        let epoch = self.map.shards[&SHARD].register.epoch();
+        self.map.apply(&Change::Led { shard: SHARD, epoch }).unwrap();
+    }
+
     pub(super) fn wait(&mut self, micros: u64) {
         self.view.now += micros;
     }
@@ -229,8 +245,7 @@ fn a_leader_whose_store_is_unfit_hands_over_and_is_not_named_again_soon() {
     let (next, _) = case.nominated().unwrap();
     assert_ne!(next, leader);
     case.view.wants.clear();
-    let last = case.map.shards[&SHARD].register.epoch();
-    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+    case.reigns();
     case.plan();
     case.wait(2 * SECOND);
     case.kill(next);
@@ -252,8 +267,7 @@ fn a_leader_whose_disk_stays_far_slower_than_the_others_gives_way() {
     case.wait(3 * SECOND);
     let (next, _) = case.nominated().unwrap();
     assert_ne!(next, leader);
-    let last = case.map.shards[&SHARD].register.epoch();
-    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+    case.reigns();
     case.plan();
     case.wait(60 * SECOND);
     case.kill(next);
@@ -414,12 +428,7 @@ fn a_node_that_drains_leads_nothing_once_it_asks_and_keeps_its_copies() {
     let set = |from, to| Change::SetNode { store: leader, from, to };
     case.apply(&[set(NodeState::Up, NodeState::Draining)]);
     assert_eq!(case.plan(), [], "it settles what is under way first");
-    case.settled(leader);
-    let (next, members) = case.nominated().unwrap();
-    assert!(next != leader && members.len() == 3);
-    let last = case.map.shards[&SHARD].register.epoch();
-    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
-    case.plan();
+    let next = case.hands_over(leader);
     case.wait(60 * SECOND);
     assert_eq!(case.plan(), [], "it is a member still");
     // The leader dies: the other one follows, though the node that drains has no more to lead.
@@ -449,17 +458,11 @@ fn a_node_that_is_removed_hands_over_what_it_leads_then_what_it_keeps() {
     let (mut case, leader, _) = led();
     case.map.nodes.get_mut(&leader).unwrap().state = NodeState::Leaving;
     assert_eq!(case.plan(), [], "it is not the others who go");
-    case.settled(leader);
-    let (next, members) = case.nominated().unwrap();
-    assert!(next != leader && members.len() == 3);
-    let last = case.map.shards[&SHARD].register.epoch();
-    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
-    case.plan();
+    case.hands_over(leader);
     case.wait(2 * SECOND);
     let (_, members) = case.nominated().unwrap();
     assert!(!members.contains(&leader) && members.len() == 2, "two nodes can keep two copies");
-    let last = case.map.shards[&SHARD].register.epoch();
-    case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+    case.reigns();
     let left = Change::SetNode { store: leader, from: NodeState::Leaving, to: NodeState::Left };
     assert!(!case.plan().contains(&left), "it has entries to hand over");
     let among = case.map.eligible().map(|(store, _)| store).collect();
@@ -475,8 +478,7 @@ fn fewer_copies_are_reached_by_taking_members_off() {
     for expected in [2, 1] {
         let (manager, members) = case.nominated().unwrap();
         assert_eq!((manager, members.len()), (leader, expected));
-        let last = case.map.shards[&SHARD].register.epoch();
-        case.map.apply(&Change::Led { shard: SHARD, epoch: last }).unwrap();
+        case.reigns();
         case.plan();
         case.wait(2 * SECOND);
     }
